@@ -1,0 +1,620 @@
+//! The manifest: what the log as a whole knows about itself, in one of two slots.
+//!
+//! A slot file holds one manifest from its first byte on; what follows is left from longer ones
+//! and means nothing. This is the only module that allocates.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::block::{BlockError, Features, Field, LogId, check_fixed_part, checksum_without, fixed};
+use crate::{FORMAT_VERSION, RECORD_ALIGNMENT_BYTES};
+
+/// The size that a slot file is made with; it grows only if a manifest needs more.
+pub const MANIFEST_SLOT_BYTES: u64 = 64 * 1024;
+
+/// Everything that must be changed at once for all cores, and what outlives released segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Rises with every replacement; the first manifest of a log has 1.
+    pub number: u64,
+    /// The log's name, made once.
+    pub log_id: LogId,
+    /// What readers and writers must know beyond version 1.
+    pub features: Features,
+    /// Which cores took part from which epoch on, in order of their first epoch.
+    pub members: Vec<Membership>,
+    /// The last complete checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// Per core, what has been released; in order of cores, each core once.
+    pub releases: Vec<Release>,
+    /// Per core, where its log was cut; in order of cores. A core may have several.
+    pub cuts: Vec<Cut>,
+    /// Damage that the operator accepted as lost.
+    pub accepted_damage: Vec<AcceptedDamage>,
+}
+
+/// The cores that log from an epoch on, until the next membership begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// The first epoch that is complete only with these cores.
+    pub first_epoch: u64,
+    /// The lowest core.
+    pub first_core: u16,
+    /// How many cores, counted upwards from it; at least 1.
+    pub core_count: u32,
+}
+
+/// A complete checkpoint: everything up to its epoch is in a snapshot elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The caller's name for it.
+    pub id: u64,
+    /// The epoch that it closed.
+    pub epoch: u64,
+    /// Where it stands on each member core, in order of cores.
+    pub cores: Vec<CheckpointCore>,
+    /// How far each source had been read, in order of their names.
+    pub source_offsets: Vec<SourceOffset>,
+    /// Event time reached.
+    pub watermark: Option<i64>,
+}
+
+/// Where a checkpoint stands on one core: behind the barrier of its epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointCore {
+    /// The core.
+    pub core: u16,
+    /// The position behind the barrier.
+    pub position: u64,
+    /// The sequence of the entry behind the barrier.
+    pub sequence: u64,
+    /// The barrier's timestamp.
+    pub timestamp_ns: i64,
+}
+
+/// How far one source had been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceOffset {
+    /// The source's name.
+    pub source: String,
+    /// Where to read on.
+    pub offset: u64,
+}
+
+/// Space given back on one core, and what only the released entries knew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// The core.
+    pub core: u16,
+    /// Records below this position may be gone.
+    pub position: u64,
+    /// The epoch of the last entry below it.
+    pub last_epoch: u64,
+    /// The timestamp of the last entry below it.
+    pub last_timestamp_ns: i64,
+}
+
+/// A core's log was cut: what stood above is not part of it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The core.
+    pub core: u16,
+    /// The log ends here, as far as segments up to `dead_segment_id` go.
+    pub position: u64,
+    /// The sequence of the next entry.
+    pub sequence: u64,
+    /// The highest segment that existed when the log was cut.
+    pub dead_segment_id: u64,
+    /// The epoch that the core had reached; a cut does not take it back.
+    pub last_epoch: u64,
+    /// The timestamp that the core had reached; a cut does not take it back.
+    pub last_timestamp_ns: i64,
+}
+
+/// A range of a core's log that the operator accepted as lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedDamage {
+    /// The core.
+    pub core: u16,
+    /// Where the lost range begins.
+    pub position: u64,
+    /// Where it ends.
+    pub end_position: u64,
+    /// The segment that it lies in.
+    pub segment_id: u64,
+}
+
+/// `laminarM`, read as a little-endian number.
+const MAGIC: u64 = u64::from_le_bytes(*b"laminarM");
+const WHAT: &str = "manifest";
+
+const LOG_ID: Field<LogId> = Field::at(fixed::END);
+const NUMBER: Field<u64> = Field::after(LOG_ID);
+const INCOMPATIBLE: Field<u64> = Field::after(NUMBER);
+const READ_COMPATIBLE: Field<u64> = Field::after(INCOMPATIBLE);
+const COMPATIBLE: Field<u64> = Field::after(READ_COMPATIBLE);
+const HEAD_BYTES: usize = COMPATIBLE.end();
+const _: () = assert!(HEAD_BYTES == 72);
+
+impl Manifest {
+    /// The bytes to be written at the front of a slot file; a multiple of 8.
+    ///
+    /// `None` if they would be 4 GiB or more.
+    #[must_use]
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let mut body = BodyWriter(alloc::vec![0; HEAD_BYTES]);
+        self.encode_body(&mut body)?;
+        let mut bytes = body.0;
+        fixed::MAGIC.put(&mut bytes, MAGIC);
+        fixed::VERSION.put(&mut bytes, FORMAT_VERSION);
+        let length = u32::try_from(bytes.len()).ok()?;
+        fixed::LENGTH.put(&mut bytes, length);
+        LOG_ID.put(&mut bytes, self.log_id);
+        NUMBER.put(&mut bytes, self.number);
+        INCOMPATIBLE.put(&mut bytes, self.features.incompatible);
+        READ_COMPATIBLE.put(&mut bytes, self.features.read_compatible);
+        COMPATIBLE.put(&mut bytes, self.features.compatible);
+        let checksum = checksum_without(&bytes, fixed::CRC, 0);
+        fixed::CRC.put(&mut bytes, checksum);
+        Some(bytes)
+    }
+
+    /// Reads the manifest at the front of a slot file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that they break. [`BlockError::Version`] and [`BlockError::Features`] mean
+    /// that the manifest is whole and newer than this crate.
+    pub fn decode(slot: &[u8]) -> Result<Self, BlockError> {
+        let bytes = check_fixed_part(slot, WHAT, MAGIC, slot.len().max(HEAD_BYTES))?;
+        let field = |field, value: u64| BlockError::Field {
+            what: WHAT,
+            field,
+            value,
+        };
+        if bytes.len() < HEAD_BYTES {
+            return Err(field("length", bytes.len() as u64));
+        }
+        let features = Features {
+            incompatible: INCOMPATIBLE.get(bytes),
+            read_compatible: READ_COMPATIBLE.get(bytes),
+            compatible: COMPATIBLE.get(bytes),
+        };
+        if features.incompatible != 0 {
+            return Err(BlockError::Features {
+                what: WHAT,
+                bits: features.incompatible,
+            });
+        }
+        let mut body = BodyReader {
+            bytes,
+            at: HEAD_BYTES,
+        };
+        let mut manifest = Self {
+            number: NUMBER.get(bytes),
+            log_id: LOG_ID.get(bytes),
+            features,
+            members: Vec::new(),
+            checkpoint: None,
+            releases: Vec::new(),
+            cuts: Vec::new(),
+            accepted_damage: Vec::new(),
+        };
+        if manifest.number == 0 {
+            return Err(field("number", 0));
+        }
+        manifest
+            .decode_body(&mut body)
+            .filter(|()| body.at == bytes.len())
+            .ok_or_else(|| field("body ends or breaks off at byte", body.at as u64))?;
+        manifest
+            .check()
+            .map_err(|(name, value)| field(name, value))?;
+        Ok(manifest)
+    }
+
+    fn encode_body(&self, body: &mut BodyWriter) -> Option<()> {
+        body.list(&self.members, |body, member| {
+            body.u64(member.first_epoch);
+            body.u64(member.first_core.into());
+            body.u64(member.core_count.into());
+            Some(())
+        })?;
+        body.list(self.checkpoint.as_slice(), |body, checkpoint| {
+            body.u64(checkpoint.id);
+            body.u64(checkpoint.epoch);
+            body.list(checkpoint.watermark.as_slice(), |body, watermark| {
+                body.i64(*watermark);
+                Some(())
+            })?;
+            body.list(&checkpoint.cores, |body, core| {
+                body.u64(core.core.into());
+                body.u64(core.position);
+                body.u64(core.sequence);
+                body.i64(core.timestamp_ns);
+                Some(())
+            })?;
+            body.list(&checkpoint.source_offsets, |body, source| {
+                body.text(&source.source)?;
+                body.u64(source.offset);
+                Some(())
+            })
+        })?;
+        body.list(&self.releases, |body, release| {
+            body.u64(release.core.into());
+            body.u64(release.position);
+            body.u64(release.last_epoch);
+            body.i64(release.last_timestamp_ns);
+            Some(())
+        })?;
+        body.list(&self.cuts, |body, cut| {
+            body.u64(cut.core.into());
+            body.u64(cut.position);
+            body.u64(cut.sequence);
+            body.u64(cut.dead_segment_id);
+            body.u64(cut.last_epoch);
+            body.i64(cut.last_timestamp_ns);
+            Some(())
+        })?;
+        body.list(&self.accepted_damage, |body, damage| {
+            body.u64(damage.core.into());
+            body.u64(damage.position);
+            body.u64(damage.end_position);
+            body.u64(damage.segment_id);
+            Some(())
+        })
+    }
+
+    fn decode_body(&mut self, body: &mut BodyReader<'_>) -> Option<()> {
+        self.members = body.list(24, |body| {
+            Some(Membership {
+                first_epoch: body.u64()?,
+                first_core: body.u64()?.try_into().ok()?,
+                core_count: body.u64()?.try_into().ok()?,
+            })
+        })?;
+        let mut checkpoints = body.list(40, |body| {
+            Some(Checkpoint {
+                id: body.u64()?,
+                epoch: body.u64()?,
+                watermark: body.at_most_one(BodyReader::i64)?,
+                cores: body.list(32, |body| {
+                    Some(CheckpointCore {
+                        core: body.u64()?.try_into().ok()?,
+                        position: body.u64()?,
+                        sequence: body.u64()?,
+                        timestamp_ns: body.i64()?,
+                    })
+                })?,
+                source_offsets: body.list(16, |body| {
+                    Some(SourceOffset {
+                        source: body.text()?,
+                        offset: body.u64()?,
+                    })
+                })?,
+            })
+        })?;
+        self.checkpoint = checkpoints.pop();
+        if !checkpoints.is_empty() {
+            return None;
+        }
+        self.releases = body.list(32, |body| {
+            Some(Release {
+                core: body.u64()?.try_into().ok()?,
+                position: body.u64()?,
+                last_epoch: body.u64()?,
+                last_timestamp_ns: body.i64()?,
+            })
+        })?;
+        self.cuts = body.list(48, |body| {
+            Some(Cut {
+                core: body.u64()?.try_into().ok()?,
+                position: body.u64()?,
+                sequence: body.u64()?,
+                dead_segment_id: body.u64()?,
+                last_epoch: body.u64()?,
+                last_timestamp_ns: body.i64()?,
+            })
+        })?;
+        self.accepted_damage = body.list(32, |body| {
+            Some(AcceptedDamage {
+                core: body.u64()?.try_into().ok()?,
+                position: body.u64()?,
+                end_position: body.u64()?,
+                segment_id: body.u64()?,
+            })
+        })?;
+        Some(())
+    }
+
+    /// What no writer writes, though the bytes can be read: the field's name and its value.
+    fn check(&self) -> Result<(), (&'static str, u64)> {
+        let positions = self
+            .releases
+            .iter()
+            .map(|release| release.position)
+            .chain(self.cuts.iter().map(|cut| cut.position))
+            .chain(
+                self.checkpoint
+                    .iter()
+                    .flat_map(|c| c.cores.iter().map(|core| core.position)),
+            );
+        for position in positions {
+            if !position.is_multiple_of(RECORD_ALIGNMENT_BYTES) {
+                return Err(("position", position));
+            }
+        }
+        for member in &self.members {
+            let end = u64::from(member.first_core) + u64::from(member.core_count);
+            if member.core_count == 0 || end > u64::from(u16::MAX) + 1 {
+                return Err(("member core count", member.core_count.into()));
+            }
+        }
+        if !self.members.is_sorted_by_key(|member| member.first_epoch) {
+            return Err(("members out of order, count", self.members.len() as u64));
+        }
+        if !self.releases.is_sorted_by(|a, b| a.core < b.core) {
+            return Err(("releases out of order, count", self.releases.len() as u64));
+        }
+        if !self.cuts.is_sorted_by(|a, b| a.core <= b.core) {
+            return Err(("cuts out of order, count", self.cuts.len() as u64));
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            if !checkpoint.cores.is_sorted_by(|a, b| a.core < b.core) {
+                return Err((
+                    "checkpoint cores out of order, count",
+                    checkpoint.cores.len() as u64,
+                ));
+            }
+            if !checkpoint
+                .source_offsets
+                .is_sorted_by(|a, b| a.source < b.source)
+            {
+                let count = checkpoint.source_offsets.len() as u64;
+                return Err(("checkpoint sources out of order, count", count));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the body: numbers of 8 bytes, lists behind their count, texts behind their length and
+/// filled up to a multiple of 8.
+struct BodyWriter(Vec<u8>);
+
+impl BodyWriter {
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn i64(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn list<T>(
+        &mut self,
+        items: &[T],
+        mut write: impl FnMut(&mut Self, &T) -> Option<()>,
+    ) -> Option<()> {
+        self.u64(items.len().try_into().ok()?);
+        items.iter().try_for_each(|item| write(self, item))
+    }
+
+    fn text(&mut self, text: &str) -> Option<()> {
+        self.u64(text.len().try_into().ok()?);
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
+        Some(())
+    }
+}
+
+/// Reads what [`BodyWriter`] wrote; `None` where the bytes do not hold it.
+struct BodyReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl BodyReader<'_> {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn word(&mut self) -> Option<[u8; 8]> {
+        let word = *self.rest().first_chunk::<8>()?;
+        self.at += 8;
+        Some(word)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.word().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.word().map(i64::from_le_bytes)
+    }
+
+    /// Every item takes at least `item_bytes`, so that a count beyond the bytes that are there
+    /// is refused before anything is allocated for it.
+    fn list<T>(
+        &mut self,
+        item_bytes: usize,
+        mut read: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let count = usize::try_from(self.u64()?).ok()?;
+        if count > self.rest().len() / item_bytes {
+            return None;
+        }
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    fn at_most_one<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        let mut items = self.list(8, read)?;
+        let item = items.pop();
+        items.is_empty().then_some(item)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.u64()?).ok()?;
+        let padded = length.checked_next_multiple_of(8)?;
+        let bytes = self.rest().get(..padded)?;
+        let (text, padding) = bytes.split_at_checked(length)?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return None;
+        }
+        let text = core::str::from_utf8(text).ok()?.into();
+        self.at += padded;
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    pub(crate) fn manifest() -> Manifest {
+        Manifest {
+            number: 7,
+            log_id: LogId(*b"0123456789abcdef"),
+            features: Features::NONE,
+            members: vec![
+                Membership {
+                    first_epoch: 0,
+                    first_core: 0,
+                    core_count: 4,
+                },
+                Membership {
+                    first_epoch: 9,
+                    first_core: 0,
+                    core_count: 2,
+                },
+            ],
+            checkpoint: Some(Checkpoint {
+                id: 70,
+                epoch: 8,
+                cores: vec![CheckpointCore {
+                    core: 0,
+                    position: 4096,
+                    sequence: 17,
+                    timestamp_ns: -3,
+                }],
+                source_offsets: vec![
+                    SourceOffset {
+                        source: "orders/0".into(),
+                        offset: 5,
+                    },
+                    SourceOffset {
+                        source: "orders/10".into(),
+                        offset: 6,
+                    },
+                ],
+                watermark: Some(-1),
+            }),
+            releases: vec![Release {
+                core: 0,
+                position: 1024,
+                last_epoch: 7,
+                last_timestamp_ns: 1,
+            }],
+            cuts: vec![Cut {
+                core: 1,
+                position: 8192,
+                sequence: 40,
+                dead_segment_id: 6,
+                last_epoch: 9,
+                last_timestamp_ns: 5,
+            }],
+            accepted_damage: vec![AcceptedDamage {
+                core: 1,
+                position: 8,
+                end_position: 16,
+                segment_id: 2,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_manifest_comes_back_as_written_whatever_stands_behind_it() {
+        let mut bytes = manifest().encode().unwrap();
+        assert!(bytes.len().is_multiple_of(8));
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest()));
+        bytes.extend_from_slice(&[0xaa; 100]);
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest()));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_damage_and_none_a_newer_version() {
+        let bytes = manifest().encode().unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let error = Manifest::decode(&damaged).unwrap_err();
+            assert!(
+                !matches!(
+                    error,
+                    BlockError::Version { .. } | BlockError::Features { .. }
+                ),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let bytes = manifest().encode().unwrap();
+        for length in 0..bytes.len() {
+            assert!(
+                Manifest::decode(&bytes[..length]).is_err(),
+                "length {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut bytes = manifest().encode().unwrap();
+        fixed::VERSION.put(&mut bytes, 2);
+        let checksum = checksum_without(&bytes, fixed::CRC, 0);
+        fixed::CRC.put(&mut bytes, checksum);
+        assert_eq!(
+            Manifest::decode(&bytes),
+            Err(BlockError::Version {
+                what: WHAT,
+                found: 2
+            })
+        );
+    }
+
+    #[test]
+    fn what_no_writer_writes_is_refused() {
+        let refused = |change: fn(&mut Manifest)| {
+            let mut manifest = manifest();
+            change(&mut manifest);
+            Manifest::decode(&manifest.encode().unwrap()).unwrap_err();
+        };
+        refused(|m| m.number = 0);
+        refused(|m| m.members[0].core_count = 0);
+        refused(|m| m.members[0].first_core = u16::MAX);
+        refused(|m| m.members.swap(0, 1));
+        refused(|m| m.releases.push(m.releases[0]));
+        refused(|m| m.cuts[0].position = 4);
+        refused(|m| m.checkpoint.as_mut().unwrap().source_offsets.swap(0, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_of_any_bytes_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = manifest().encode().unwrap();
+            bytes.truncate(HEAD_BYTES);
+            bytes.extend_from_slice(&body);
+            let length = u32::try_from(bytes.len()).unwrap();
+            fixed::LENGTH.put(&mut bytes, length);
+            let checksum = checksum_without(&bytes, fixed::CRC, 0);
+            fixed::CRC.put(&mut bytes, checksum);
+            if let Ok(manifest) = Manifest::decode(&bytes) {
+                prop_assert_eq!(manifest.encode().unwrap(), bytes);
+            }
+        }
+    }
+}
