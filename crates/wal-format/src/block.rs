@@ -36,11 +36,7 @@ impl Block {
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = self
-            .0
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last + 1);
+        let used = self.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         write!(f, "Block({used} bytes, then zeroes)")
     }
 }
@@ -74,11 +70,7 @@ pub struct Features {
 
 impl Features {
     /// Plain version 1.
-    pub const NONE: Self = Self {
-        incompatible: 0,
-        read_compatible: 0,
-        compatible: 0,
-    };
+    pub const NONE: Self = Self { incompatible: 0, read_compatible: 0, compatible: 0 };
 
     /// The bits that stop this version from writing to the log, 0 if it may.
     #[must_use]
@@ -185,48 +177,29 @@ pub(crate) fn check_fixed_part<'a>(
     magic: u64,
     length_max: usize,
 ) -> Result<&'a [u8], BlockError> {
-    let incomplete = |needed| BlockError::Incomplete {
-        what,
-        needed,
-        available: bytes.len(),
-    };
-    let head = bytes
-        .first_chunk::<{ fixed::END }>()
-        .ok_or_else(|| incomplete(fixed::END))?;
+    let incomplete = |needed| BlockError::Incomplete { what, needed, available: bytes.len() };
+    let head = bytes.first_chunk::<{ fixed::END }>().ok_or_else(|| incomplete(fixed::END))?;
     if bytes.iter().all(|&byte| byte == 0) {
         return Err(BlockError::Unwritten { what });
     }
     let found = fixed::MAGIC.get(head);
     if found != magic {
-        return Err(BlockError::Magic {
-            what,
-            expected: magic,
-            found,
-        });
+        return Err(BlockError::Magic { what, expected: magic, found });
     }
     let length = fixed::LENGTH.get(head);
     let length_bytes = usize::try_from(length).unwrap_or(usize::MAX);
     if length_bytes < fixed::END || length_bytes > length_max {
         return Err(BlockError::Length { what, length });
     }
-    let covered = bytes
-        .get(..length_bytes)
-        .ok_or_else(|| incomplete(length_bytes))?;
+    let covered = bytes.get(..length_bytes).ok_or_else(|| incomplete(length_bytes))?;
     let stored = fixed::CRC.get(covered);
     let computed = checksum_without(covered, fixed::CRC, 0);
     if computed != stored {
-        return Err(BlockError::Checksum {
-            what,
-            computed,
-            stored,
-        });
+        return Err(BlockError::Checksum { what, computed, stored });
     }
     let version = fixed::VERSION.get(covered);
     if version != FORMAT_VERSION {
-        return Err(BlockError::Version {
-            what,
-            found: version,
-        });
+        return Err(BlockError::Version { what, found: version });
     }
     Ok(covered)
 }
@@ -235,10 +208,7 @@ pub(crate) fn check_fixed_part<'a>(
 pub(crate) fn checksum_without(bytes: &[u8], crc: Field<u32>, seed: u32) -> u32 {
     let (before, rest) = bytes.split_at(crc.at.min(bytes.len()));
     let after = rest.get(u32::BYTES..).unwrap_or_default();
-    crc32c_append(
-        crc32c_append(crc32c_append(seed, before), &[0; u32::BYTES]),
-        after,
-    )
+    crc32c_append(crc32c_append(crc32c_append(seed, before), &[0; u32::BYTES]), after)
 }
 
 /// A field of a block: a place and a type. Places follow from the fields before.
@@ -266,14 +236,8 @@ impl<T: FieldValue> Field<T> {
 
     /// A field at a given place; for the first field behind a fixed part.
     pub(crate) const fn at(at: usize) -> Self {
-        assert!(
-            at.is_multiple_of(T::ALIGNMENT),
-            "a field must be aligned to its size"
-        );
-        Self {
-            at,
-            value: PhantomData,
-        }
+        assert!(at.is_multiple_of(T::ALIGNMENT), "a field must be aligned to its size");
+        Self { at, value: PhantomData }
     }
 
     pub(crate) const fn end(self) -> usize {

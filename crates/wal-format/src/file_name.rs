@@ -78,11 +78,7 @@ impl TemporaryFile {
 
 impl fmt::Display for TemporaryFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{TEMPORARY_PREFIX}{:0SEGMENT_DIGITS$}{TEMPORARY_SUFFIX}",
-            self.0
-        )
+        write!(f, "{TEMPORARY_PREFIX}{:0SEGMENT_DIGITS$}{TEMPORARY_SUFFIX}", self.0)
     }
 }
 
@@ -139,10 +135,7 @@ fn segment_number(digits: &str) -> Option<u64> {
 
 /// `str::parse` would take a sign too.
 fn number(digits: &str) -> Option<u64> {
-    digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| digits.parse().ok())?
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]
@@ -155,25 +148,13 @@ mod tests {
     fn names_come_back_as_built() {
         for core in [0, 3, 9999, 10_000, u16::MAX] {
             let name = CoreDirectory(core).to_string();
-            assert_eq!(
-                CoreDirectory::parse(&name),
-                Some(CoreDirectory(core)),
-                "{name}"
-            );
+            assert_eq!(CoreDirectory::parse(&name), Some(CoreDirectory(core)), "{name}");
         }
         for segment_id in [1, 42, u64::MAX] {
             let name = SegmentFile(segment_id).to_string();
-            assert_eq!(
-                SegmentFile::parse(&name),
-                Some(SegmentFile(segment_id)),
-                "{name}"
-            );
+            assert_eq!(SegmentFile::parse(&name), Some(SegmentFile(segment_id)), "{name}");
             let name = TemporaryFile(segment_id).to_string();
-            assert_eq!(
-                TemporaryFile::parse(&name),
-                Some(TemporaryFile(segment_id)),
-                "{name}"
-            );
+            assert_eq!(TemporaryFile::parse(&name), Some(TemporaryFile(segment_id)), "{name}");
         }
         for slot in ManifestSlot::BOTH {
             assert_eq!(ManifestSlot::parse(&slot.to_string()), Some(slot));
@@ -187,24 +168,15 @@ mod tests {
             format!("{}/{}", CoreDirectory(3), SegmentFile(42)),
             "core-0003/00000000000000000042.wal"
         );
-        assert_eq!(
-            TemporaryFile(43).to_string(),
-            "next-00000000000000000043.tmp"
-        );
+        assert_eq!(TemporaryFile(43).to_string(), "next-00000000000000000043.tmp");
         assert_eq!(CoreDirectory(12_345).to_string(), "core-12345");
     }
 
     #[test]
     fn other_spellings_are_not_ours() {
-        for name in [
-            "core-3",
-            "core-00003",
-            "core-99999",
-            "core-+003",
-            "core-",
-            "Core-0003",
-            "core-0003 ",
-        ] {
+        for name in
+            ["core-3", "core-00003", "core-99999", "core-+003", "core-", "Core-0003", "core-0003 "]
+        {
             assert_eq!(CoreDirectory::parse(name), None, "{name}");
         }
         for name in [

@@ -111,19 +111,12 @@ impl Identity {
             read_compatible: READ_COMPATIBLE.get(block),
             compatible: COMPATIBLE.get(block),
         };
-        let field = |field, value: u64| BlockError::Field {
-            what: WHAT,
-            field,
-            value,
-        };
+        let field = |field, value: u64| BlockError::Field { what: WHAT, field, value };
         if fixed::LENGTH.get(block) != LENGTH {
             return Err(field("block length", fixed::LENGTH.get(block).into()));
         }
         if features.incompatible != 0 {
-            return Err(BlockError::Features {
-                what: WHAT,
-                bits: features.incompatible,
-            });
+            return Err(BlockError::Features { what: WHAT, bits: features.incompatible });
         }
         let identity = Self {
             log_id: LOG_ID.get(block),
@@ -185,10 +178,7 @@ mod tests {
             damaged.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
             let error = Identity::decode(damaged.as_bytes()).unwrap_err();
             assert!(
-                !matches!(
-                    error,
-                    BlockError::Version { .. } | BlockError::Features { .. }
-                ),
+                !matches!(error, BlockError::Version { .. } | BlockError::Features { .. }),
                 "bit {bit}: damage passed for a newer version: {error}"
             );
         }
@@ -198,16 +188,10 @@ mod tests {
     fn a_newer_version_is_told_from_damage() {
         let mut block = identity().encode();
         block.put(fixed::VERSION, 2);
-        block.put(
-            fixed::CRC,
-            checksum_without(block.as_bytes(), fixed::CRC, 0),
-        );
+        block.put(fixed::CRC, checksum_without(block.as_bytes(), fixed::CRC, 0));
         assert_eq!(
             Identity::decode(block.as_bytes()),
-            Err(BlockError::Version {
-                what: WHAT,
-                found: 2
-            })
+            Err(BlockError::Version { what: WHAT, found: 2 })
         );
     }
 
@@ -216,45 +200,23 @@ mod tests {
         let mut block = identity().encode();
         block.put(fixed::VERSION, 2);
         block.put(fixed::LENGTH, 512);
-        block.put(
-            fixed::CRC,
-            checksum_without(&block.as_bytes()[..512], fixed::CRC, 0),
-        );
+        block.put(fixed::CRC, checksum_without(&block.as_bytes()[..512], fixed::CRC, 0));
         assert_eq!(
             Identity::decode(block.as_bytes()),
-            Err(BlockError::Version {
-                what: WHAT,
-                found: 2
-            })
+            Err(BlockError::Version { what: WHAT, found: 2 })
         );
     }
 
     #[test]
     fn unknown_features_stop_readers_only_where_they_must() {
-        let with = |features| Identity {
-            features,
-            ..identity()
-        };
-        let incompatible = with(Features {
-            incompatible: 4,
-            ..Features::NONE
-        });
+        let with = |features| Identity { features, ..identity() };
+        let incompatible = with(Features { incompatible: 4, ..Features::NONE });
         assert_eq!(
             Identity::decode(incompatible.encode().as_bytes()),
-            Err(BlockError::Features {
-                what: WHAT,
-                bits: 4
-            })
+            Err(BlockError::Features { what: WHAT, bits: 4 })
         );
-        let tolerated = with(Features {
-            incompatible: 0,
-            read_compatible: 1,
-            compatible: 2,
-        });
-        assert_eq!(
-            Identity::decode(tolerated.encode().as_bytes()),
-            Ok(tolerated.clone())
-        );
+        let tolerated = with(Features { incompatible: 0, read_compatible: 1, compatible: 2 });
+        assert_eq!(Identity::decode(tolerated.encode().as_bytes()), Ok(tolerated.clone()));
         assert_eq!(tolerated.features.unknown_to_writers(), 1);
     }
 
@@ -262,10 +224,7 @@ mod tests {
     fn reserved_bytes_may_be_used_by_compatible_features() {
         let mut block = identity().encode();
         block.as_mut_bytes()[4000] = 7;
-        block.put(
-            fixed::CRC,
-            checksum_without(block.as_bytes(), fixed::CRC, 0),
-        );
+        block.put(fixed::CRC, checksum_without(block.as_bytes(), fixed::CRC, 0));
         assert_eq!(Identity::decode(block.as_bytes()), Ok(identity()));
     }
 
@@ -283,25 +242,16 @@ mod tests {
         assert_eq!(refused(|i| i.size_bytes = 4096), "size");
         assert_eq!(refused(|i| i.size_bytes += 8), "size");
         assert_eq!(refused(|i| i.max_record_bytes = 12), "record limit");
-        assert_eq!(
-            refused(|i| i.max_record_bytes = PAYLOAD_BYTES_CEILING + 8),
-            "record limit"
-        );
+        assert_eq!(refused(|i| i.max_record_bytes = PAYLOAD_BYTES_CEILING + 8), "record limit");
     }
 
     #[test]
     fn zeroes_and_short_files_are_told_apart_from_damage() {
-        assert_eq!(
-            Identity::decode(&[0; BLOCK_BYTES]),
-            Err(BlockError::Unwritten { what: WHAT })
-        );
+        assert_eq!(Identity::decode(&[0; BLOCK_BYTES]), Err(BlockError::Unwritten { what: WHAT }));
         let block = identity().encode();
         for length in 0..BLOCK_BYTES {
             let error = Identity::decode(&block.as_bytes()[..length]).unwrap_err();
-            assert!(
-                matches!(error, BlockError::Incomplete { .. }),
-                "{length}: {error}"
-            );
+            assert!(matches!(error, BlockError::Incomplete { .. }), "{length}: {error}");
         }
     }
 }

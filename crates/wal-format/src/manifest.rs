@@ -167,11 +167,7 @@ impl Manifest {
     /// that the manifest is whole and newer than this crate.
     pub fn decode(slot: &[u8]) -> Result<Self, BlockError> {
         let bytes = check_fixed_part(slot, WHAT, MAGIC, slot.len().max(HEAD_BYTES))?;
-        let field = |field, value: u64| BlockError::Field {
-            what: WHAT,
-            field,
-            value,
-        };
+        let field = |field, value: u64| BlockError::Field { what: WHAT, field, value };
         if bytes.len() < HEAD_BYTES {
             return Err(field("length", bytes.len() as u64));
         }
@@ -181,15 +177,9 @@ impl Manifest {
             compatible: COMPATIBLE.get(bytes),
         };
         if features.incompatible != 0 {
-            return Err(BlockError::Features {
-                what: WHAT,
-                bits: features.incompatible,
-            });
+            return Err(BlockError::Features { what: WHAT, bits: features.incompatible });
         }
-        let mut body = BodyReader {
-            bytes,
-            at: HEAD_BYTES,
-        };
+        let mut body = BodyReader { bytes, at: HEAD_BYTES };
         let mut manifest = Self {
             number: NUMBER.get(bytes),
             log_id: LOG_ID.get(bytes),
@@ -207,9 +197,7 @@ impl Manifest {
             .decode_body(&mut body)
             .filter(|()| body.at == bytes.len())
             .ok_or_else(|| field("body ends or breaks off at byte", body.at as u64))?;
-        manifest
-            .check()
-            .map_err(|(name, value)| field(name, value))?;
+        manifest.check().map_err(|(name, value)| field(name, value))?;
         Ok(manifest)
     }
 
@@ -287,10 +275,7 @@ impl Manifest {
                     })
                 })?,
                 source_offsets: body.list(16, |body| {
-                    Some(SourceOffset {
-                        source: body.text()?,
-                        offset: body.u64()?,
-                    })
+                    Some(SourceOffset { source: body.text()?, offset: body.u64()? })
                 })?,
             })
         })?;
@@ -334,11 +319,7 @@ impl Manifest {
             .iter()
             .map(|release| release.position)
             .chain(self.cuts.iter().map(|cut| cut.position))
-            .chain(
-                self.checkpoint
-                    .iter()
-                    .flat_map(|c| c.cores.iter().map(|core| core.position)),
-            );
+            .chain(self.checkpoint.iter().flat_map(|c| c.cores.iter().map(|core| core.position)));
         for position in positions {
             if !position.is_multiple_of(RECORD_ALIGNMENT_BYTES) {
                 return Err(("position", position));
@@ -366,10 +347,7 @@ impl Manifest {
                     checkpoint.cores.len() as u64,
                 ));
             }
-            if !checkpoint
-                .source_offsets
-                .is_sorted_by(|a, b| a.source < b.source)
-            {
+            if !checkpoint.source_offsets.is_sorted_by(|a, b| a.source < b.source) {
                 let count = checkpoint.source_offsets.len() as u64;
                 return Err(("checkpoint sources out of order, count", count));
             }
@@ -479,16 +457,8 @@ mod tests {
             log_id: LogId(*b"0123456789abcdef"),
             features: Features::NONE,
             members: vec![
-                Membership {
-                    first_epoch: 0,
-                    first_core: 0,
-                    core_count: 4,
-                },
-                Membership {
-                    first_epoch: 9,
-                    first_core: 0,
-                    core_count: 2,
-                },
+                Membership { first_epoch: 0, first_core: 0, core_count: 4 },
+                Membership { first_epoch: 9, first_core: 0, core_count: 2 },
             ],
             checkpoint: Some(Checkpoint {
                 id: 70,
@@ -500,14 +470,8 @@ mod tests {
                     timestamp_ns: -3,
                 }],
                 source_offsets: vec![
-                    SourceOffset {
-                        source: "orders/0".into(),
-                        offset: 5,
-                    },
-                    SourceOffset {
-                        source: "orders/10".into(),
-                        offset: 6,
-                    },
+                    SourceOffset { source: "orders/0".into(), offset: 5 },
+                    SourceOffset { source: "orders/10".into(), offset: 6 },
                 ],
                 watermark: Some(-1),
             }),
@@ -551,10 +515,7 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             let error = Manifest::decode(&damaged).unwrap_err();
             assert!(
-                !matches!(
-                    error,
-                    BlockError::Version { .. } | BlockError::Features { .. }
-                ),
+                !matches!(error, BlockError::Version { .. } | BlockError::Features { .. }),
                 "bit {bit}"
             );
         }
@@ -564,10 +525,7 @@ mod tests {
     fn every_cut_is_noticed() {
         let bytes = manifest().encode().unwrap();
         for length in 0..bytes.len() {
-            assert!(
-                Manifest::decode(&bytes[..length]).is_err(),
-                "length {length}"
-            );
+            assert!(Manifest::decode(&bytes[..length]).is_err(), "length {length}");
         }
     }
 
@@ -577,13 +535,7 @@ mod tests {
         fixed::VERSION.put(&mut bytes, 2);
         let checksum = checksum_without(&bytes, fixed::CRC, 0);
         fixed::CRC.put(&mut bytes, checksum);
-        assert_eq!(
-            Manifest::decode(&bytes),
-            Err(BlockError::Version {
-                what: WHAT,
-                found: 2
-            })
-        );
+        assert_eq!(Manifest::decode(&bytes), Err(BlockError::Version { what: WHAT, found: 2 }));
     }
 
     #[test]

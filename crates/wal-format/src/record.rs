@@ -198,17 +198,10 @@ impl RecordHeader {
             return Err(Unreadable::UnevenLength { payload_bytes });
         }
         if payload_bytes > max_record_bytes {
-            return Err(Unreadable::TooLong {
-                payload_bytes,
-                limit_bytes: max_record_bytes,
-            });
+            return Err(Unreadable::TooLong { payload_bytes, limit_bytes: max_record_bytes });
         }
         let stored_checksum = u32::from_le_bytes([e, f, g, h]);
-        Ok(Self {
-            kind,
-            payload_bytes,
-            stored_checksum,
-        })
+        Ok(Self { kind, payload_bytes, stored_checksum })
     }
 
     /// What [`crc32c_append`] must start from, so that going over the payload, in pieces of any
@@ -253,10 +246,7 @@ pub fn decode_record(
     max_record_bytes: u32,
 ) -> Result<Record<'_>, Unreadable> {
     let Some((header, rest)) = bytes.split_first_chunk::<RECORD_HEADER_BYTES>() else {
-        return Err(Unreadable::Incomplete {
-            needed: RECORD_HEADER_BYTES,
-            available: bytes.len(),
-        });
+        return Err(Unreadable::Incomplete { needed: RECORD_HEADER_BYTES, available: bytes.len() });
     };
     let header = RecordHeader::decode(*header, max_record_bytes)?;
     let payload_bytes = header.payload_bytes as usize;
@@ -274,11 +264,7 @@ pub fn decode_record(
             stored: header.stored_checksum,
         });
     }
-    Ok(Record {
-        position,
-        kind: header.kind,
-        payload,
-    })
+    Ok(Record { position, kind: header.kind, payload })
 }
 
 /// How far a core's log was durable just before a batch was written; the first record of every
@@ -329,20 +315,13 @@ impl Seal {
     /// The whole record, for `position` of a segment with this salt.
     #[must_use]
     pub fn encode(&self, salt: u64, position: u64) -> [u8; SEAL_RECORD_BYTES] {
-        frame(
-            RecordKind::Seal,
-            &self.next_sequence.to_le_bytes(),
-            salt,
-            position,
-        )
+        frame(RecordKind::Seal, &self.next_sequence.to_le_bytes(), salt, position)
     }
 
     /// Reads the payload of a [`RecordKind::Seal`]; `None` if it is not one.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<Self> {
-        Some(Self {
-            next_sequence: u64::from_le_bytes(payload.try_into().ok()?),
-        })
+        Some(Self { next_sequence: u64::from_le_bytes(payload.try_into().ok()?) })
     }
 }
 
@@ -369,10 +348,7 @@ impl<'a> BatchEntries<'a> {
     /// The archives in `payload`.
     #[must_use]
     pub const fn new(payload: &'a [u8]) -> Self {
-        Self {
-            rest: payload,
-            started: false,
-        }
+        Self { rest: payload, started: false }
     }
 
     fn split_first(&self) -> Option<(&'a [u8], &'a [u8])> {
@@ -443,10 +419,7 @@ mod tests {
         for length in 0..64 {
             let error = decode_record(&vec![0; length], 0, 0, LIMIT).unwrap_err();
             if length < RECORD_HEADER_BYTES {
-                assert!(
-                    matches!(error, Unreadable::Incomplete { needed: 8, .. }),
-                    "{error}"
-                );
+                assert!(matches!(error, Unreadable::Incomplete { needed: 8, .. }), "{error}");
             } else {
                 assert_eq!(error, Unreadable::Unwritten, "length {length}");
             }
@@ -461,9 +434,8 @@ mod tests {
             let header = encode_record_header(RecordKind::Entry, &payload, salt, position).unwrap();
             u32::from_le_bytes(*header.last_chunk().unwrap())
         };
-        let mut rows: Vec<(u32, u32)> = (0..32)
-            .map(|bit| (sum(1 << bit) ^ sum(0), 1 << bit))
-            .collect();
+        let mut rows: Vec<(u32, u32)> =
+            (0..32).map(|bit| (sum(1 << bit) ^ sum(0), 1 << bit)).collect();
         let mut missing = wanted ^ sum(0);
         let mut word = 0;
         for bit in 0..32 {
@@ -485,10 +457,7 @@ mod tests {
         let payload = [*b"payload ", word_for_checksum(b"payload ", 5, 64, 0)].concat();
         let bytes = record(RecordKind::Entry, &payload, 5, 64);
         assert_eq!(bytes[4..8], [0; 4]);
-        assert_eq!(
-            decode_record(&bytes, 5, 64, LIMIT).unwrap().payload,
-            payload
-        );
+        assert_eq!(decode_record(&bytes, 5, 64, LIMIT).unwrap().payload, payload);
     }
 
     proptest! {
@@ -551,10 +520,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                decode_record(&damaged, 5, 4096, LIMIT).is_err(),
-                "bit {bit}"
-            );
+            assert!(decode_record(&damaged, 5, 4096, LIMIT).is_err(), "bit {bit}");
         }
     }
 
@@ -563,10 +529,7 @@ mod tests {
         let header = (u64::from(first_word(RecordKind::Entry, LIMIT + 8))).to_le_bytes();
         assert_eq!(
             decode_record(&header, 0, 0, LIMIT),
-            Err(Unreadable::TooLong {
-                payload_bytes: LIMIT + 8,
-                limit_bytes: LIMIT
-            })
+            Err(Unreadable::TooLong { payload_bytes: LIMIT + 8, limit_bytes: LIMIT })
         );
         let header = u64::from(first_word(RecordKind::Entry, 12)).to_le_bytes();
         assert_eq!(
@@ -581,23 +544,14 @@ mod tests {
 
     #[test]
     fn payloads_that_cannot_be_framed_get_no_header() {
-        assert_eq!(
-            encode_record_header(RecordKind::Entry, &[0; 12], 0, 0),
-            None
-        );
+        assert_eq!(encode_record_header(RecordKind::Entry, &[0; 12], 0, 0), None);
         let too_long = vec![0; PAYLOAD_BYTES_CEILING as usize + 8];
-        assert_eq!(
-            encode_record_header(RecordKind::Entry, &too_long, 0, 0),
-            None
-        );
+        assert_eq!(encode_record_header(RecordKind::Entry, &too_long, 0, 0), None);
     }
 
     #[test]
     fn marks_and_seals_come_back_as_written() {
-        let mark = Mark {
-            durable_position: 8 << 40,
-            epoch: 6,
-        };
+        let mark = Mark { durable_position: 8 << 40, epoch: 6 };
         let bytes = mark.encode(1, 24);
         let decoded = decode_record(&bytes, 1, 24, 16).unwrap();
         assert_eq!(decoded.kind, RecordKind::Mark);
@@ -627,10 +581,7 @@ mod tests {
             assert_eq!(read, None, "cut at {cut}");
         }
         payload[4] = 1; // the word that must be zero
-        assert_eq!(
-            BatchEntries::new(&payload).collect::<Option<Vec<_>>>(),
-            None
-        );
+        assert_eq!(BatchEntries::new(&payload).collect::<Option<Vec<_>>>(), None);
         assert_eq!(encode_batch_entry_header(0), None);
         assert_eq!(encode_batch_entry_header(12), None);
     }

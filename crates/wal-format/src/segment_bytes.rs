@@ -34,12 +34,7 @@ impl<'a> SegmentBytes<'a> {
         let start = Start::decode(block(1), identity.salt);
         let newest_vouch = newest_vouch(block(2), identity.salt);
         let records = file.get(HEADER_BLOCKS * BLOCK_BYTES..).unwrap_or_default();
-        Ok(Self {
-            identity,
-            start,
-            newest_vouch,
-            records,
-        })
+        Ok(Self { identity, start, newest_vouch, records })
     }
 
     /// What the segment is.
@@ -65,11 +60,7 @@ impl<'a> SegmentBytes<'a> {
     pub fn records(&self) -> Records<'a> {
         let base = self.start.as_ref().map_or(0, |start| start.base_position);
         Records {
-            rest: if self.start.is_ok() {
-                self.records
-            } else {
-                &[]
-            },
+            rest: if self.start.is_ok() { self.records } else { &[] },
             position: base,
             salt: self.identity.salt,
             max_record_bytes: self.identity.max_record_bytes,

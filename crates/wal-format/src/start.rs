@@ -81,30 +81,20 @@ impl Start {
     /// [`BlockError::Unwritten`] for a block of zeroes; otherwise the first rule that it breaks.
     /// Recovery treats both as "no start", and tells them apart where it matters.
     pub fn decode(block: &[u8], salt: u64) -> Result<Self, BlockError> {
-        let block = block
-            .first_chunk::<BLOCK_BYTES>()
-            .ok_or(BlockError::Incomplete {
-                what: WHAT,
-                needed: BLOCK_BYTES,
-                available: block.len(),
-            })?;
+        let block = block.first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Incomplete {
+            what: WHAT,
+            needed: BLOCK_BYTES,
+            available: block.len(),
+        })?;
         if block.iter().all(|&byte| byte == 0) {
             return Err(BlockError::Unwritten { what: WHAT });
         }
         let stored = CRC.get(block);
         let computed = checksum_without(block, CRC, salt_seed(salt));
         if computed != stored {
-            return Err(BlockError::Checksum {
-                what: WHAT,
-                computed,
-                stored,
-            });
+            return Err(BlockError::Checksum { what: WHAT, computed, stored });
         }
-        let field = |field, value| BlockError::Field {
-            what: WHAT,
-            field,
-            value,
-        };
+        let field = |field, value| BlockError::Field { what: WHAT, field, value };
         if MAGIC.get(block) != MAGIC_VALUE {
             return Err(field("magic", MAGIC.get(block).into()));
         }
@@ -142,11 +132,7 @@ mod tests {
 
     fn start() -> Start {
         Start {
-            predecessor: Some(Predecessor {
-                segment_id: 41,
-                salt: 5,
-                end_position: 4096,
-            }),
+            predecessor: Some(Predecessor { segment_id: 41, salt: 5, end_position: 4096 }),
             base_position: 4096,
             base_sequence: 17,
             last_epoch: 3,
@@ -157,13 +143,7 @@ mod tests {
 
     #[test]
     fn a_start_comes_back_as_written() {
-        for start in [
-            start(),
-            Start {
-                predecessor: None,
-                ..start()
-            },
-        ] {
+        for start in [start(), Start { predecessor: None, ..start() }] {
             assert_eq!(Start::decode(start.encode(77).as_bytes(), 77), Ok(start));
         }
     }
@@ -187,19 +167,9 @@ mod tests {
     #[test]
     fn a_predecessor_must_end_where_this_segment_begins() {
         let mut start = start();
-        start.predecessor = start.predecessor.map(|p| Predecessor {
-            end_position: 8,
-            ..p
-        });
+        start.predecessor = start.predecessor.map(|p| Predecessor { end_position: 8, ..p });
         let error = Start::decode(start.encode(1).as_bytes(), 1).unwrap_err();
-        assert_eq!(
-            error,
-            BlockError::Field {
-                what: WHAT,
-                field: "predecessor's end",
-                value: 8
-            }
-        );
+        assert_eq!(error, BlockError::Field { what: WHAT, field: "predecessor's end", value: 8 });
     }
 
     #[test]

@@ -45,11 +45,7 @@ impl VouchSlot {
     /// Writes the slot into its half of a segment's vouch block; the other half stays.
     pub fn encode_into(&self, block: &mut Block, salt: u64) {
         let (first, second) = block.as_mut_bytes().split_at_mut(VOUCH_SLOT_BYTES);
-        let slot = if self.counter.is_multiple_of(2) {
-            first
-        } else {
-            second
-        };
+        let slot = if self.counter.is_multiple_of(2) { first } else { second };
         slot.fill(0);
         MAGIC.put(slot, MAGIC_VALUE);
         COUNTER.put(slot, self.counter);
@@ -66,30 +62,20 @@ impl VouchSlot {
     ///
     /// [`BlockError::Unwritten`] for a slot of zeroes; otherwise the first rule that it breaks.
     pub fn decode(slot: &[u8], salt: u64) -> Result<Self, BlockError> {
-        let slot = slot
-            .first_chunk::<VOUCH_SLOT_BYTES>()
-            .ok_or(BlockError::Incomplete {
-                what: WHAT,
-                needed: VOUCH_SLOT_BYTES,
-                available: slot.len(),
-            })?;
+        let slot = slot.first_chunk::<VOUCH_SLOT_BYTES>().ok_or(BlockError::Incomplete {
+            what: WHAT,
+            needed: VOUCH_SLOT_BYTES,
+            available: slot.len(),
+        })?;
         if slot.iter().all(|&byte| byte == 0) {
             return Err(BlockError::Unwritten { what: WHAT });
         }
         let stored = CRC.get(slot);
         let computed = checksum_without(slot, CRC, salt_seed(salt));
         if computed != stored {
-            return Err(BlockError::Checksum {
-                what: WHAT,
-                computed,
-                stored,
-            });
+            return Err(BlockError::Checksum { what: WHAT, computed, stored });
         }
-        let field = |field, value| BlockError::Field {
-            what: WHAT,
-            field,
-            value,
-        };
+        let field = |field, value| BlockError::Field { what: WHAT, field, value };
         if MAGIC.get(slot) != MAGIC_VALUE {
             return Err(field("magic", MAGIC.get(slot).into()));
         }
