@@ -63,7 +63,8 @@ impl fmt::Display for SegmentFile {
 /// such a name is worth nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemporaryFile(
-    /// The number that it will have.
+    /// Tells it from others, and no more: the number that it will have, or, of a file that is to be
+    /// recycled, the one that it had.
     pub u64,
 );
 

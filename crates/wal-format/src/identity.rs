@@ -4,7 +4,7 @@ use crate::block::{
     Block, BlockError, Features, Field, LogId, check_fixed_part, checksum_without, fixed,
 };
 use crate::record::PAYLOAD_BYTES_CEILING;
-use crate::{BLOCK_BYTES, FORMAT_VERSION, SEGMENT_BYTES_MIN};
+use crate::{BLOCK_BYTES, FORMAT_VERSION, MAX_RECORD_BYTES_MIN, SEGMENT_BYTES_MIN};
 
 /// The first block of a segment.
 ///
@@ -35,7 +35,8 @@ pub struct Identity {
     pub payload_type: u32,
     /// Which version of it.
     pub payload_version: u32,
-    /// The largest payload of a record in this segment; a multiple of 8.
+    /// The largest payload of a record in this segment; a multiple of 8, at least
+    /// [`MAX_RECORD_BYTES_MIN`].
     pub max_record_bytes: u32,
     /// What readers and writers must know beyond version 1.
     pub features: Features,
@@ -144,7 +145,8 @@ impl Identity {
             return Err(field("size", size));
         }
         let max_record = identity.max_record_bytes;
-        if max_record == 0 || max_record > PAYLOAD_BYTES_CEILING || !max_record.is_multiple_of(8) {
+        let in_range = (MAX_RECORD_BYTES_MIN..=PAYLOAD_BYTES_CEILING).contains(&max_record);
+        if !in_range || !max_record.is_multiple_of(8) {
             return Err(field("record limit", max_record.into()));
         }
         Ok(identity)
@@ -241,7 +243,9 @@ mod tests {
         assert_eq!(refused(|i| i.segment_id = 0), "segment id");
         assert_eq!(refused(|i| i.size_bytes = 4096), "size");
         assert_eq!(refused(|i| i.size_bytes += 8), "size");
-        assert_eq!(refused(|i| i.max_record_bytes = 12), "record limit");
+        assert_eq!(refused(|i| i.max_record_bytes = 0), "record limit");
+        assert_eq!(refused(|i| i.max_record_bytes = MAX_RECORD_BYTES_MIN - 8), "record limit");
+        assert_eq!(refused(|i| i.max_record_bytes = MAX_RECORD_BYTES_MIN + 4), "record limit");
         assert_eq!(refused(|i| i.max_record_bytes = PAYLOAD_BYTES_CEILING + 8), "record limit");
     }
 

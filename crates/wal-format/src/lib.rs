@@ -114,6 +114,10 @@ pub const SEGMENT_RESERVE_BYTES: u64 = 8 * 1024;
 /// The smallest segment: its header, its reserve, and one block of records.
 pub const SEGMENT_BYTES_MIN: u64 = SEGMENT_HEADER_BYTES + SEGMENT_RESERVE_BYTES + 4096;
 
+/// The smallest limit that a log may set for its records: the smallest entry's archive, which is
+/// larger than a mark's payload. Below it no mark could be read.
+pub const MAX_RECORD_BYTES_MIN: u32 = 64;
+
 /// The largest payload of a record unless the log was made with another limit.
 pub const MAX_RECORD_BYTES_DEFAULT: u32 = 16 * 1024 * 1024;
 
@@ -122,5 +126,7 @@ const _: () = {
     assert!(VOUCH_OFFSET == START_OFFSET + BLOCK_BYTES as u64);
     assert!(SEGMENT_HEADER_BYTES == VOUCH_OFFSET + BLOCK_BYTES as u64);
     assert!(MAX_RECORD_BYTES_DEFAULT <= PAYLOAD_BYTES_CEILING);
+    assert!(MAX_RECORD_BYTES_MIN as usize + RECORD_HEADER_BYTES >= MARK_RECORD_BYTES);
+    assert!(MAX_RECORD_BYTES_MIN as usize + RECORD_HEADER_BYTES >= SEAL_RECORD_BYTES);
     assert!(SEGMENT_RESERVE_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 };

@@ -21,7 +21,7 @@ pub struct Manifest {
     pub log_id: LogId,
     /// What readers and writers must know beyond version 1.
     pub features: Features,
-    /// Which cores took part from which epoch on, in order of their first epoch.
+    /// Which cores took part from which epoch on, in order of their first epoch, each epoch once.
     pub members: Vec<Membership>,
     /// The last complete checkpoint.
     pub checkpoint: Option<Checkpoint>,
@@ -29,7 +29,7 @@ pub struct Manifest {
     pub releases: Vec<Release>,
     /// Per core, where its log was cut; in order of cores. A core may have several.
     pub cuts: Vec<Cut>,
-    /// Damage that the operator accepted as lost.
+    /// Damage that the operator accepted as lost, in any order.
     pub accepted_damage: Vec<AcceptedDamage>,
 }
 
@@ -325,13 +325,23 @@ impl Manifest {
                 return Err(("position", position));
             }
         }
+        for damage in &self.accepted_damage {
+            for position in [damage.position, damage.end_position] {
+                if !position.is_multiple_of(RECORD_ALIGNMENT_BYTES) {
+                    return Err(("accepted damage's position", position));
+                }
+            }
+            if damage.position >= damage.end_position {
+                return Err(("accepted damage's end", damage.end_position));
+            }
+        }
         for member in &self.members {
             let end = u64::from(member.first_core) + u64::from(member.core_count);
             if member.core_count == 0 || end > u64::from(u16::MAX) + 1 {
                 return Err(("member core count", member.core_count.into()));
             }
         }
-        if !self.members.is_sorted_by_key(|member| member.first_epoch) {
+        if !self.members.is_sorted_by(|a, b| a.first_epoch < b.first_epoch) {
             return Err(("members out of order, count", self.members.len() as u64));
         }
         if !self.releases.is_sorted_by(|a, b| a.core < b.core) {
@@ -549,8 +559,11 @@ mod tests {
         refused(|m| m.members[0].core_count = 0);
         refused(|m| m.members[0].first_core = u16::MAX);
         refused(|m| m.members.swap(0, 1));
+        refused(|m| m.members[1].first_epoch = 0);
         refused(|m| m.releases.push(m.releases[0]));
         refused(|m| m.cuts[0].position = 4);
+        refused(|m| m.accepted_damage[0].position = 4);
+        refused(|m| m.accepted_damage[0].end_position = 8);
         refused(|m| m.checkpoint.as_mut().unwrap().source_offsets.swap(0, 1));
     }
 

@@ -79,6 +79,10 @@ impl VouchSlot {
         if MAGIC.get(slot) != MAGIC_VALUE {
             return Err(field("magic", MAGIC.get(slot).into()));
         }
+        let counter = COUNTER.get(slot);
+        if counter == 0 {
+            return Err(field("counter", 0));
+        }
         let durable_position = DURABLE_POSITION.get(slot);
         if !durable_position.is_multiple_of(RECORD_ALIGNMENT_BYTES) {
             return Err(field("durable position", durable_position));
@@ -88,7 +92,7 @@ impl VouchSlot {
             return Err(field("flags", flags));
         }
         Ok(Self {
-            counter: COUNTER.get(slot),
+            counter,
             durable_position,
             epoch: EPOCH.get(slot),
             manifest_number: MANIFEST_NUMBER.get(slot),
@@ -139,6 +143,21 @@ mod tests {
         let mut block = Block::ZERO;
         slot(1).encode_into(&mut block, 9);
         assert_eq!(newest_vouch(block.as_bytes(), 10), None);
+    }
+
+    #[test]
+    fn what_no_writer_writes_is_refused() {
+        let refused = |slot: VouchSlot| {
+            let mut block = Block::ZERO;
+            slot.encode_into(&mut block, 9);
+            let half = usize::from(!slot.counter.is_multiple_of(2)) * VOUCH_SLOT_BYTES;
+            match VouchSlot::decode(&block.as_bytes()[half..], 9) {
+                Err(BlockError::Field { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused(slot(0)), "counter");
+        assert_eq!(refused(VouchSlot { durable_position: 12, ..slot(1) }), "durable position");
     }
 
     #[test]

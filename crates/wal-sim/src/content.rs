@@ -284,7 +284,8 @@ mod tests {
                         model[start..start + bytes.len()].copy_from_slice(&bytes);
                     }
                 }
-                let counted = content.chunks.iter().flatten().map(|c| c.count_allocated()).sum();
+                let counted =
+                    content.chunks.iter().flatten().map(|c| c.count_allocated()).sum::<u64>();
                 assert_eq!(content.allocated_blocks(), counted, "seed {seed}");
             }
             assert_eq!(content.size_bytes(), model.len() as u64, "seed {seed}");

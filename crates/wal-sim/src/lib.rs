@@ -87,6 +87,7 @@ mod damage;
 mod disk;
 mod fault;
 mod file;
+pub mod fixture;
 mod jobs;
 mod machine;
 mod names;
