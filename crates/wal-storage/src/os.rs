@@ -202,6 +202,10 @@ impl Storage for OsStorage {
         })
     }
 
+    fn parallelism(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     fn now(&self) -> Duration {
         self.clock.now()
     }
