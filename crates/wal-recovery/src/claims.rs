@@ -1,0 +1,174 @@
+//! Claims: what proves that a core's log was durable up to a position.
+
+use std::fmt;
+
+use wal_format::{
+    MARK_FIRST_WORD, MARK_RECORD_BYTES, Manifest, Mark, RECORD_ALIGNMENT_BYTES, RecordKind,
+    SegmentFile, decode_record,
+};
+use wal_storage::{ProvenBy, Result};
+
+use crate::cursor::Cursor;
+use crate::cuts::Cuts;
+use crate::headers::SegmentHeader;
+use crate::scan::SegmentPlace;
+
+/// Everything of the core's log below a position was durable, says a witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) durable_position: u64,
+    pub(crate) witness: Witness,
+}
+
+/// What makes a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Witness {
+    Checkpoint { id: u64 },
+    Release,
+    Cut,
+    Start { segment_id: u64 },
+    Vouch { segment_id: u64 },
+    Mark { segment_id: u64, position: u64 },
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Checkpoint { id } => write!(f, "the manifest: checkpoint {id}"),
+            Self::Release => write!(f, "the manifest: release"),
+            Self::Cut => write!(f, "the manifest: cut"),
+            Self::Start { segment_id } => write!(f, "the start of {}", SegmentFile(segment_id)),
+            Self::Vouch { segment_id } => {
+                write!(f, "a vouch slot of {}", SegmentFile(segment_id))
+            }
+            Self::Mark { segment_id, position } => {
+                write!(f, "the mark at position {position} in {}", SegmentFile(segment_id))
+            }
+        }
+    }
+}
+
+/// The largest claim so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claims {
+    largest: Option<Claim>,
+}
+
+impl Claims {
+    pub(crate) fn add(&mut self, durable_position: u64, witness: Witness) {
+        let largest = self.largest.as_ref();
+        if largest.is_none_or(|largest| durable_position > largest.durable_position) {
+            self.largest = Some(Claim { durable_position, witness });
+        }
+    }
+
+    /// What the manifest says of this core: checkpoint, release, newest cut.
+    pub(crate) fn add_manifest(&mut self, core: u16, manifest: Option<&Manifest>, cuts: &Cuts) {
+        let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+        if let Some(checkpoint) = checkpoint {
+            for place in checkpoint.cores.iter().filter(|place| place.core == core) {
+                self.add(place.position, Witness::Checkpoint { id: checkpoint.id });
+            }
+        }
+        let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
+        for release in releases.iter().filter(|release| release.core == core) {
+            self.add(release.position, Witness::Release);
+        }
+        if let Some(cut) = cuts.newest() {
+            self.add(cut.position, Witness::Cut);
+        }
+    }
+
+    /// What the header of a segment says; it counts up to `limit_position`.
+    pub(crate) fn add_header(&mut self, header: &SegmentHeader, limit_position: u64) {
+        let segment_id = header.segment_id;
+        if let Ok(start) = &header.start {
+            let durable = start.base_position.min(limit_position);
+            self.add(durable, Witness::Start { segment_id });
+        }
+        for slot in header.vouches() {
+            let durable = slot.durable_position.min(limit_position);
+            self.add(durable, Witness::Vouch { segment_id });
+        }
+    }
+
+    /// A mark of this life found at `position`; it counts up to `limit_position`.
+    pub(crate) fn add_mark(
+        &mut self,
+        mark: Mark,
+        segment_id: u64,
+        position: u64,
+        limit_position: u64,
+    ) {
+        let witness = Witness::Mark { segment_id, position };
+        self.add(mark.durable_position.min(limit_position), witness);
+    }
+
+    /// The largest claim's position; 0 without any, for nothing lies below that.
+    pub(crate) fn largest_position(&self) -> u64 {
+        let largest = self.largest.as_ref();
+        largest.map_or(0, |largest| largest.durable_position)
+    }
+
+    /// The largest claim, for an error about damage at `position`; `None` if it is not above.
+    pub(crate) fn proof_above(&self, position: u64) -> Option<ProvenBy> {
+        let largest = self.largest.as_ref();
+        let above = largest.filter(|largest| largest.durable_position > position)?;
+        Some(ProvenBy {
+            durable_position: above.durable_position,
+            witness: above.witness.to_string(),
+        })
+    }
+}
+
+/// Looks at every place where a record may begin, from `from_position` to the end of the
+/// segment, for marks of this life, adds what they claim, and returns where the furthest one
+/// ends.
+///
+/// Marks of an earlier life have another salt; of their many, one in 2^32 validates by chance.
+pub(crate) fn search_marks(
+    cursor: &mut Cursor,
+    place: &SegmentPlace,
+    from_position: u64,
+    limit_position: u64,
+    claims: &mut Claims,
+) -> Result<Option<u64>> {
+    let mut furthest_end = None;
+    let mut offset = place.offset_of(from_position);
+    loop {
+        let window = cursor.window(offset, MARK_RECORD_BYTES)?;
+        let Some(last_place) = window.len().checked_sub(MARK_RECORD_BYTES) else {
+            return Ok(furthest_end);
+        };
+        let (words, _) = window.as_chunks::<PLACE_BYTES>();
+        let place_count = last_place / PLACE_BYTES + 1;
+        for (index, word) in words.iter().enumerate().take(place_count) {
+            let [a, b, c, d, ..] = *word;
+            if u32::from_le_bytes([a, b, c, d]) != MARK_FIRST_WORD {
+                continue;
+            }
+            let at = index * PLACE_BYTES;
+            let position = place.position_of(offset.saturating_add(at as u64));
+            let bytes = window.get(at..).unwrap_or_default();
+            if position < limit_position
+                && let Some(mark) = mark_at(bytes, place, position)
+            {
+                claims.add_mark(mark, place.segment_id, position, limit_position);
+                furthest_end = Some(position.saturating_add(MARK_RECORD_BYTES as u64));
+            }
+        }
+        offset = offset.saturating_add((place_count * PLACE_BYTES) as u64);
+    }
+}
+
+/// Records begin at multiples of this.
+const PLACE_BYTES: usize = 8;
+const _: () = assert!(PLACE_BYTES as u64 == RECORD_ALIGNMENT_BYTES);
+
+fn mark_at(bytes: &[u8], place: &SegmentPlace, position: u64) -> Option<Mark> {
+    let record = decode_record(bytes, place.salt, position, place.max_record_bytes).ok()?;
+    match record.kind {
+        RecordKind::Mark => Mark::decode(record.payload),
+        _ => None,
+    }
+}

@@ -1,0 +1,245 @@
+//! One core's log: from its files to where it ends and what a writer goes on from.
+
+mod end;
+mod walk;
+
+use wal_format::Manifest;
+use wal_storage::{Result, Storage, WalError};
+
+use crate::RecoveryMode;
+use crate::chain::{self, Chain, Headers, OtherSegment};
+use crate::claims::Claims;
+use crate::cursor::Buffers;
+use crate::cuts::Cuts;
+use crate::directory::CoreFiles;
+use crate::headers;
+use crate::report::{CoreReport, Ending};
+use crate::scan::{Problem, Progress, SegmentPlace};
+use crate::verdict::At;
+
+/// One core's log as recovery found it: the only thing from which a writer goes on.
+///
+/// Only recovery makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveredCore {
+    /// The core.
+    pub core: u16,
+    /// The segments that are its log, oldest first; empty if no segment has a valid start. The
+    /// first one holds the release position.
+    pub spans: Vec<SegmentSpan>,
+    /// Where the valid log ends: the base of the next segment.
+    pub end_position: u64,
+    /// The sequence of the next entry; 0 in an empty log.
+    pub next_sequence: u64,
+    /// The highest epoch that a valid entry, a start, the checkpoint, a release or a cut of this
+    /// core knows; 0 in an empty log. No later entry may have a lower one.
+    pub last_epoch: u64,
+    /// The highest timestamp that those know; `i64::MIN` in an empty log.
+    pub last_timestamp_ns: i64,
+    /// The newest vouch slot says that the core was closed exactly at `end_position`, and nothing
+    /// was begun since.
+    pub closed: bool,
+    /// What must be written again and synced before anything builds on it. `None` after a clean
+    /// close, or if there are no spans.
+    pub adoption: Option<Adoption>,
+    /// Numbered files that hold nothing of the log, ascending.
+    pub other_segments: Vec<OtherSegment>,
+    /// Names of segments that were being prepared, in the core's directory. Worth nothing.
+    pub temporaries: Vec<String>,
+    /// No file and no cut has a higher number; 0 if there is none.
+    pub highest_segment_id: u64,
+}
+
+/// A segment of a core's log, and the part of the log that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentSpan {
+    /// The segment's number.
+    pub segment_id: u64,
+    /// The salt of this life of its file.
+    pub salt: u64,
+    /// The size of its file.
+    pub size_bytes: u64,
+    /// The largest payload of a record in it.
+    pub max_record_bytes: u32,
+    /// Where it begins.
+    pub base_position: u64,
+    /// The sequence of its first entry.
+    pub base_sequence: u64,
+    /// The epoch before its first entry, as its start says.
+    pub last_epoch: u64,
+    /// The timestamp before its first entry, as its start says.
+    pub last_timestamp_ns: i64,
+    /// Where it ends, whatever stands behind that in its file.
+    pub end_position: u64,
+    /// The sequence of the entry behind it.
+    pub end_sequence: u64,
+}
+
+/// Bytes at the end of a core's log that nothing vouches for: the page cache may be all that
+/// holds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Adoption {
+    /// The segment that they lie in: always the last span's.
+    pub segment_id: u64,
+    /// Everything below was durable; not below the segment's base.
+    pub from_position: u64,
+    /// The log's end. May equal `from_position`: start and vouch blocks are adopted all the same.
+    pub to_position: u64,
+}
+
+/// A core's header blocks, and what is wrong with some of them.
+#[derive(Debug)]
+pub(crate) struct CoreHeaders {
+    pub(crate) headers: Headers,
+    pub(crate) findings: Vec<WalError>,
+}
+
+/// Reads the header blocks of every segment file of a core.
+pub(crate) fn read_headers(
+    storage: &dyn Storage,
+    core: u16,
+    files: &CoreFiles,
+    manifest: Option<&Manifest>,
+) -> CoreHeaders {
+    let log_id = manifest.map(|manifest| manifest.log_id);
+    let mut headers = Headers::new();
+    let mut findings = Vec::new();
+    for &segment_id in &files.not_files {
+        let what = "it is not a regular file".to_owned();
+        findings.push(headers::not_its_own(storage, core, segment_id, None, what));
+    }
+    for &segment_id in &files.segment_ids {
+        match headers::read(storage, core, segment_id, log_id) {
+            Ok(header) => {
+                headers.insert(segment_id, header);
+            }
+            Err(error) => findings.push(error),
+        }
+    }
+    CoreHeaders { headers, findings }
+}
+
+/// Recovers one core, whose header blocks are all valid.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    mode: RecoveryMode,
+    manifest: Option<&Manifest>,
+    core: u16,
+    files: &CoreFiles,
+    headers: &Headers,
+) -> Result<(RecoveredCore, CoreReport)> {
+    let cuts = Cuts::of_core(core, manifest);
+    let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
+    let release = releases.iter().find(|release| release.core == core);
+    let release_position = release.map_or(0, |release| release.position);
+    let chain = chain::build(storage, headers, &cuts, release_position)?;
+    let mut claims = Claims::default();
+    claims.add_manifest(core, manifest, &cuts);
+    for member in &chain.members {
+        claims.add_header(member.header, cuts.limit(member.header.segment_id));
+    }
+    let recovery = CoreRecovery {
+        storage,
+        mode,
+        core,
+        cuts: &cuts,
+        chain: &chain,
+        release_position,
+        claims,
+        entries: 0,
+        buffers: Buffers::default(),
+    };
+    let found = recovery.run()?;
+
+    let mut reached = found.progress;
+    raise_to_floors(&mut reached, core, manifest, &cuts);
+    let spans = found.spans;
+    let end_position = found.progress.position;
+    let adoption = match spans.last() {
+        Some(last) if !found.closed => Some(Adoption {
+            segment_id: last.segment_id,
+            from_position: found.durable_position.clamp(last.base_position, end_position),
+            to_position: end_position,
+        }),
+        _ => None,
+    };
+    let first_position = spans.first().map_or(end_position, |span| span.base_position);
+    let report = CoreReport {
+        core,
+        segments: spans.len() as u64,
+        entries: found.entries,
+        bytes: end_position.saturating_sub(first_position),
+        end_position,
+        next_sequence: reached.next_sequence,
+        last_epoch: reached.last_epoch,
+        ending: found.ending,
+    };
+    let highest_file_id = headers.last_key_value().map_or(0, |(&id, _)| id);
+    let recovered = RecoveredCore {
+        core,
+        end_position,
+        next_sequence: reached.next_sequence,
+        last_epoch: reached.last_epoch,
+        last_timestamp_ns: reached.last_timestamp_ns,
+        closed: found.closed,
+        adoption,
+        spans,
+        other_segments: chain.others,
+        temporaries: files.temporaries.clone(),
+        highest_segment_id: highest_file_id.max(cuts.highest_dead_id()),
+    };
+    Ok((recovered, report))
+}
+
+/// What released and cut entries knew: it stands in the manifest, and nowhere else any more.
+fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest>, cuts: &Cuts) {
+    let Some(manifest) = manifest else { return };
+    for release in manifest.releases.iter().filter(|release| release.core == core) {
+        reached.raise(release.last_epoch, release.last_timestamp_ns);
+    }
+    for cut in cuts.iter() {
+        reached.raise(cut.last_epoch, cut.last_timestamp_ns);
+    }
+    if let Some(checkpoint) = &manifest.checkpoint {
+        for place in checkpoint.cores.iter().filter(|place| place.core == core) {
+            reached.raise(checkpoint.epoch, place.timestamp_ns);
+        }
+    }
+}
+
+/// The work on one core.
+struct CoreRecovery<'a> {
+    storage: &'a dyn Storage,
+    mode: RecoveryMode,
+    core: u16,
+    cuts: &'a Cuts,
+    chain: &'a Chain<'a>,
+    release_position: u64,
+    claims: Claims,
+    entries: u64,
+    buffers: Buffers,
+}
+
+/// What came out of it.
+struct Found {
+    spans: Vec<SegmentSpan>,
+    progress: Progress,
+    /// The largest claim.
+    durable_position: u64,
+    closed: bool,
+    entries: u64,
+    ending: Ending,
+}
+
+/// Where the records of a segment stopped.
+struct Stopped {
+    place: SegmentPlace,
+    position: u64,
+    at: At,
+    problem: Problem,
+    mark_is_behind: bool,
+    /// What stands between here and there was written, and is dropped if this is torn.
+    written_end: u64,
+}

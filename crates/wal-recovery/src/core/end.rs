@@ -1,0 +1,197 @@
+//! The end of one core's log: all evidence held against the table, and what follows from it.
+
+use wal_format::CoreDirectory;
+use wal_storage::{Corruption, ProvenBy, Result, WalError};
+
+use super::{CoreRecovery, Found, SegmentSpan, Stopped};
+use crate::RecoveryMode;
+use crate::chain::{self, Member};
+use crate::claims::search_marks;
+use crate::directory::segment_name;
+use crate::headers::Usage;
+use crate::report::{Ending, EndingKind};
+use crate::scan::{Problem, Progress, SegmentPlace};
+use crate::verdict::{At, Decision, Evidence, Following, Label, judge};
+
+impl CoreRecovery<'_> {
+    /// What the table asks, at the end of the chain.
+    pub(super) fn evidence(&self, stopped: &Stopped, following: Following) -> Evidence {
+        Evidence {
+            // Recovery does not begin with a segment for which this does not hold.
+            identity_is_valid: true,
+            at: stopped.at,
+            chain_goes_on: false,
+            claim_is_above: self.claims.largest_position() > stopped.position,
+            mark_is_behind: stopped.mark_is_behind,
+            following,
+        }
+    }
+
+    /// Judges the end of the last segment, and so of the log.
+    pub(super) fn finish(
+        mut self,
+        spans: Vec<SegmentSpan>,
+        progress: Progress,
+        mut stopped: Stopped,
+        head: Option<&Member<'_>>,
+    ) -> Result<Found> {
+        if stopped.at == At::Cut {
+            self.check_cut_sequence(&stopped, &progress)?;
+        }
+        let following = self.look_into_following(&mut stopped, head)?;
+        let evidence = self.evidence(&stopped, following);
+        let (label, decision) = judge(&evidence);
+        if decision == Decision::Error {
+            return Err(self.damage(&stopped, Some((label, following))));
+        }
+        if following == Following::Torn
+            && let Some(torn) = self.chain.following.iter().find(|h| h.usage() == Usage::Torn)
+        {
+            let name = segment_name(self.core, torn.segment_id);
+            stopped.problem.what.push_str(&format!("; {name} was begun, and its start is torn"));
+        }
+        let newest_vouch = head.and_then(|head| head.header.newest_vouch());
+        let closed = following != Following::Torn
+            && newest_vouch
+                .is_some_and(|slot| slot.closed && slot.durable_position == progress.position);
+        // Nobody writes behind a clean close, for every opening starts a new segment. What is
+        // unreadable there is left from an earlier life of the file, and nothing was dropped.
+        let is_left_behind = closed && !stopped.mark_is_behind;
+        let is_torn = decision == Decision::Torn && !is_left_behind;
+        if is_torn && self.mode == RecoveryMode::Strict {
+            return Err(self.torn_in_strict_mode(&stopped));
+        }
+        // A start is written together with the first batch: that it is there proves the log up
+        // to its base, and nothing of the batch.
+        let base_position = head.map_or(0, |head| head.start.base_position);
+        let is_proven = self.claims.largest_position() == progress.position
+            && progress.position > base_position;
+        let kind = if is_torn {
+            EndingKind::Torn {
+                dropped_bytes_at_least: stopped.written_end.saturating_sub(stopped.position),
+                unproven: !closed,
+            }
+        } else if closed {
+            EndingKind::Closed
+        } else if head.is_none() && progress == Progress::EMPTY {
+            EndingKind::Empty
+        } else if is_proven {
+            EndingKind::Proven
+        } else {
+            EndingKind::Unproven
+        };
+        let ending = Ending {
+            label,
+            kind,
+            file: head.map(|head| segment_name(self.core, head.header.segment_id)),
+            found: stopped.problem.what,
+        };
+        Ok(Found {
+            spans,
+            progress,
+            durable_position: self.claims.largest_position(),
+            closed,
+            entries: self.entries,
+            ending,
+        })
+    }
+
+    fn check_cut_sequence(&self, stopped: &Stopped, progress: &Progress) -> Result<()> {
+        match self.cuts.deciding(stopped.place.segment_id) {
+            Some(cut) if cut.sequence != progress.next_sequence => {
+                let problem = Problem {
+                    what: format!(
+                        "the manifest says that the log was cut before sequence {}, but the next \
+                         one here is {}",
+                        cut.sequence, progress.next_sequence
+                    ),
+                    bytes: 0,
+                };
+                Err(stopped.place.damage(self.storage, stopped.position, &problem, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files behind the last segment have no valid start, but they may have been written to, and
+    /// what they claim counts: their slots, and their marks as if they began where the log ends.
+    fn look_into_following(
+        &mut self,
+        stopped: &mut Stopped,
+        head: Option<&Member<'_>>,
+    ) -> Result<Following> {
+        let chain = self.chain;
+        let mut dropped_end = None;
+        for header in &chain.following {
+            self.claims.add_header(header, u64::MAX);
+            let place = SegmentPlace::new(header, stopped.position);
+            let mut cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
+            let claims = &mut self.claims;
+            let furthest = search_marks(&mut cursor, &place, stopped.position, u64::MAX, claims)?;
+            dropped_end = dropped_end.max(furthest);
+            self.buffers = cursor.into_buffers();
+        }
+        stopped.written_end = stopped.written_end.max(dropped_end.unwrap_or(0));
+
+        let head_id = head.map_or(0, |head| head.header.segment_id);
+        let expected_id = head_id.max(self.cuts.highest_dead_id()).saturating_add(1);
+        let usage = chain::following_usage(&chain.following);
+        let first_id = chain.following.first().map(|header| header.segment_id);
+        Ok(match (first_id, usage) {
+            (Some(first_id), _) if first_id != expected_id => Following::Gap,
+            (_, Some(Usage::Unused)) => Following::Unused,
+            (_, Some(_)) => Following::Torn,
+            (_, None) => Following::Absent,
+        })
+    }
+
+    pub(super) fn damage(&self, stopped: &Stopped, end: Option<(Label, Following)>) -> WalError {
+        let proof = self.claims.proof_above(stopped.position);
+        let mut problem = stopped.problem.clone();
+        if proof.is_none()
+            && let Some((Label::F, following)) = end
+        {
+            problem.what = match following {
+                Following::Gap => "a numbered file that must stand behind this one is missing, \
+                                   while later ones are there"
+                    .to_owned(),
+                _ => "sealed, but the next numbered file, which was there then, is missing"
+                    .to_owned(),
+            };
+        }
+        self.error_at(stopped, &problem, proof)
+    }
+
+    /// An error about the place where the records stopped; without any segment, about the core's
+    /// directory.
+    fn error_at(
+        &self,
+        stopped: &Stopped,
+        problem: &Problem,
+        proven_by: Option<ProvenBy>,
+    ) -> WalError {
+        if stopped.at != At::NoSegment {
+            return stopped.place.damage(self.storage, stopped.position, problem, proven_by);
+        }
+        Corruption {
+            path: self.storage.path().join(CoreDirectory(self.core).to_string()),
+            core: Some(self.core),
+            position: Some(stopped.position),
+            file_range: None,
+            what: problem.what.clone(),
+            proven_by,
+        }
+        .into()
+    }
+
+    fn torn_in_strict_mode(&self, stopped: &Stopped) -> WalError {
+        let problem = Problem {
+            what: format!(
+                "torn write: {}; strict recovery drops nothing, the default mode would",
+                stopped.problem.what
+            ),
+            bytes: stopped.written_end.saturating_sub(stopped.position).max(stopped.problem.bytes),
+        };
+        self.error_at(stopped, &problem, None)
+    }
+}

@@ -1,0 +1,247 @@
+//! The walk over one core's chain: every segment scanned, up to the place where the log ends.
+
+use wal_format::BLOCK_BYTES;
+use wal_storage::{Corruption, Result, WalError};
+
+use super::{CoreRecovery, Found, SegmentSpan, Stopped};
+use crate::chain::Member;
+use crate::claims::search_marks;
+use crate::directory::segment_name;
+use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop};
+use crate::verdict::{At, Decision, Following, judge};
+
+impl CoreRecovery<'_> {
+    pub(super) fn run(mut self) -> Result<Found> {
+        let chain = self.chain;
+        let Some(first) = chain.members.first() else {
+            return self.run_without_segments();
+        };
+        let mut spans = Vec::with_capacity(chain.members.len());
+        let mut progress = Progress {
+            position: first.start.base_position,
+            next_sequence: first.start.base_sequence,
+            ..Progress::EMPTY
+        };
+        let mut followers = chain.members.iter().skip(1);
+        let mut last = None;
+        for member in &chain.members {
+            let next = followers.next();
+            self.check_continues(member, &progress)?;
+            progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
+            let limit_position = match next {
+                Some(next) => next.start.base_position,
+                None => self.cuts.limit(member.header.segment_id),
+            };
+            let (stop, mut scan) = self.scan(member, progress, limit_position)?;
+            progress = scan.progress();
+            spans.push(span(member, &progress));
+            if next.is_none() {
+                last = Some(self.stopped(&mut scan, stop, limit_position)?);
+            } else if stop != Stop::Limit {
+                return Err(self.stopped_early(&scan, stop));
+            }
+            // Otherwise @G, or the seal's @F: the log goes on, whatever stands behind.
+            self.buffers = scan.into_buffers();
+        }
+        match (last, chain.members.last()) {
+            (Some(stopped), Some(head)) => self.finish(spans, progress, stopped, Some(head)),
+            _ => self.run_without_segments(),
+        }
+    }
+
+    /// No segment has a valid start: the log begins, and ends, at its newest cut, if all below
+    /// that was released, or at 0. Whatever claims more is above that, and so damage.
+    fn run_without_segments(self) -> Result<Found> {
+        let mut progress = Progress::EMPTY;
+        if let Some(cut) = self.cuts.newest()
+            && cut.position <= self.release_position
+        {
+            progress.position = cut.position;
+            progress.next_sequence = cut.sequence;
+        }
+        let stopped = Stopped {
+            place: SegmentPlace {
+                core: self.core,
+                segment_id: 0,
+                salt: 0,
+                size_bytes: 0,
+                max_record_bytes: 0,
+                base_position: progress.position,
+            },
+            position: progress.position,
+            at: At::NoSegment,
+            problem: Problem { what: "no segment has a valid start".to_owned(), bytes: 0 },
+            mark_is_behind: false,
+            written_end: progress.position,
+        };
+        self.finish(Vec::new(), progress, stopped, None)
+    }
+
+    /// A segment goes on where the one before ended: in position, which the scan saw to, in
+    /// sequence, epoch and timestamp.
+    fn check_continues(&self, member: &Member<'_>, progress: &Progress) -> Result<()> {
+        let start = member.start;
+        let broken = |field: &str, says: i128, expected: i128| {
+            let what = format!("its start says {field} {says}, but the log before it {expected}");
+            Err(self.broken_start(member, what))
+        };
+        if start.base_sequence != progress.next_sequence {
+            let (says, expected) = (start.base_sequence, progress.next_sequence);
+            return broken("sequence", says.into(), expected.into());
+        }
+        if start.last_epoch < progress.last_epoch {
+            let (says, expected) = (start.last_epoch, progress.last_epoch);
+            return broken("epoch", says.into(), expected.into());
+        }
+        if start.last_timestamp_ns < progress.last_timestamp_ns {
+            let (says, expected) = (start.last_timestamp_ns, progress.last_timestamp_ns);
+            return broken("timestamp", says.into(), expected.into());
+        }
+        Ok(())
+    }
+
+    fn broken_start(&self, member: &Member<'_>, what: String) -> WalError {
+        let name = segment_name(self.core, member.header.segment_id);
+        let block = BLOCK_BYTES as u64;
+        Corruption {
+            path: self.storage.path().join(name),
+            core: Some(self.core),
+            position: Some(member.start.base_position),
+            file_range: Some((block, 2 * block)),
+            what,
+            proven_by: None,
+        }
+        .into()
+    }
+
+    fn scan(
+        &mut self,
+        member: &Member<'_>,
+        progress: Progress,
+        limit_position: u64,
+    ) -> Result<(Stop, SegmentScan)> {
+        let place = SegmentPlace::new(member.header, member.start.base_position);
+        let cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
+        let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
+        loop {
+            let position = scan.progress().position;
+            match scan.next()? {
+                Next::Entry(..) => self.entries += 1,
+                Next::Batch { entry_count, .. } => self.entries += entry_count,
+                Next::Mark(mark) => {
+                    self.claims.add_mark(mark, place.segment_id, position, u64::MAX);
+                }
+                Next::Skipped => {}
+                Next::Stop(stop) => return Ok((stop, scan)),
+            }
+        }
+    }
+
+    /// Collects the evidence at the place where the last scan stopped, marks behind it included.
+    fn stopped(
+        &mut self,
+        scan: &mut SegmentScan,
+        stop: Stop,
+        limit_position: u64,
+    ) -> Result<Stopped> {
+        let place = *scan.place();
+        let position = scan.progress().position;
+        let nothing = |what: &str| Problem { what: what.to_owned(), bytes: 0 };
+        let (at, problem) = match stop {
+            Stop::Limit => (At::Cut, nothing("the log was cut here")),
+            Stop::Seal => (At::Seal, nothing("sealed, and nothing valid behind it")),
+            Stop::NotUnderstood(problem) => (At::NotUnderstood, problem),
+            Stop::Falls(problem) => (At::Falls, problem),
+            Stop::Unreadable(problem) => match self.is_zero_to_block_end(scan)? {
+                true => (At::Zeroes, nothing("unwritten space")),
+                false => (At::Unreadable, problem),
+            },
+        };
+        let furthest = match at {
+            // What stands behind a cut is no part of the log, and claims nothing.
+            At::Cut => None,
+            _ => {
+                let claims = &mut self.claims;
+                search_marks(scan.cursor_mut(), &place, position, limit_position, claims)?
+            }
+        };
+        let block_end = match at {
+            At::Unreadable => block_end(scan),
+            _ => position,
+        };
+        Ok(Stopped {
+            place,
+            position,
+            at,
+            problem,
+            mark_is_behind: furthest.is_some(),
+            written_end: block_end.max(furthest.unwrap_or(0)),
+        })
+    }
+
+    /// Whether nothing was written from the scan's position to the end of its block. A torn write
+    /// that leaves the block's front leaves something there.
+    fn is_zero_to_block_end(&self, scan: &mut SegmentScan) -> Result<bool> {
+        let position = scan.progress().position;
+        let rest_bytes = block_end(scan).saturating_sub(position);
+        let rest_bytes = usize::try_from(rest_bytes).unwrap_or(usize::MAX);
+        let offset = scan.place().offset_of(position);
+        let window = scan.cursor_mut().window(offset, rest_bytes)?;
+        let rest = window.get(..rest_bytes).unwrap_or(window);
+        Ok(rest.iter().all(|&byte| byte == 0))
+    }
+
+    /// A segment that stopped below the base of the next one. That one's start is a claim, so the
+    /// table knows nothing but errors for it.
+    fn stopped_early(&self, scan: &SegmentScan, stop: Stop) -> WalError {
+        let (at, problem) = match stop {
+            Stop::NotUnderstood(problem) => (At::NotUnderstood, problem),
+            Stop::Falls(problem) => (At::Falls, problem),
+            Stop::Unreadable(problem) => (At::Unreadable, problem),
+            Stop::Seal | Stop::Limit => (
+                At::Seal,
+                Problem {
+                    what: "sealed, though the segment that continues it begins later".to_owned(),
+                    bytes: 0,
+                },
+            ),
+        };
+        let stopped = Stopped {
+            place: *scan.place(),
+            position: scan.progress().position,
+            at,
+            problem,
+            mark_is_behind: false,
+            written_end: 0,
+        };
+        let (label, decision) = judge(&self.evidence(&stopped, Following::Absent));
+        debug_assert_eq!(decision, Decision::Error, "{label}");
+        self.damage(&stopped, None)
+    }
+}
+
+const fn span(member: &Member<'_>, end: &Progress) -> SegmentSpan {
+    let Member { header, start } = member;
+    SegmentSpan {
+        segment_id: header.segment_id,
+        salt: header.identity.salt,
+        size_bytes: header.identity.size_bytes,
+        max_record_bytes: header.identity.max_record_bytes,
+        base_position: start.base_position,
+        base_sequence: start.base_sequence,
+        last_epoch: start.last_epoch,
+        last_timestamp_ns: start.last_timestamp_ns,
+        end_position: end.position,
+        end_sequence: end.next_sequence,
+    }
+}
+
+/// The position of the end of the block that the scan stands in; a whole block if it stands at
+/// the beginning of one.
+fn block_end(scan: &mut SegmentScan) -> u64 {
+    let block_bytes = BLOCK_BYTES as u64;
+    let offset = scan.place().offset_of(scan.progress().position);
+    let end_offset = offset - offset % block_bytes + block_bytes;
+    let end_offset = end_offset.min(scan.cursor_mut().end_offset());
+    scan.place().position_of(end_offset)
+}

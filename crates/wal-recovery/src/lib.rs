@@ -1,0 +1,77 @@
+//! Recovery of laminar-wal: what of a log survived, how that is known, and reading it back.
+//!
+//! You probably want the facade crate `laminar-wal`, whose `open` recovers and gives out a
+//! [`Recovery`]. This crate is for tools that read logs.
+//!
+//! - [`recover`](recover()) reads a log's directory and decides, core by core, where the valid log ends.
+//!   What it finds is a [`RecoveredLog`]; a writer goes on from its [`RecoveredCore`]s and from
+//!   nothing else.
+//! - [`Recovery`] replays the entries, merged over all cores or core by core.
+//! - [`verify`](verify()) looks for everything that is wrong; [`find_boundary`] for places where a log may
+//!   be cut; [`SegmentReader`] reads one file.
+//!
+//! What this crate never does: write. Recovering twice gives the same twice.
+//!
+//! # How it is decided
+//!
+//! ```text
+//! directory -> manifest -> headers -> chain -> scan -> claims -> verdict -> report
+//!                                     which    record  what was   end, torn
+//!                                     files    by      durable?   or damage
+//!                                              record
+//! ```
+//!
+//! An unfinished tail is expected after a crash: it is dropped and counted. Damage is never taken
+//! for one as long as anything proves that the damaged bytes were once durable: a mark in a later
+//! batch, the start of a later segment, a vouch slot, the manifest. Which of the two it is
+//! stands in one table, `verdict.rs`, whose rows have the labels @A to @H; reports name them, and
+//! `docs/recovery.md` tells the crash story behind each.
+//!
+//! # Numbers
+//!
+//! Positions and sequences of a core's log begin with 0, segment numbers with 1. An empty log has
+//! epoch 0 and the timestamp `i64::MIN`: any entry may follow.
+
+mod boundary;
+mod chain;
+mod claims;
+mod core;
+mod core_reader;
+mod cursor;
+mod cuts;
+mod directory;
+mod headers;
+mod log;
+mod manifests;
+mod merge;
+mod replay;
+mod report;
+mod scan;
+mod segment_reader;
+mod verdict;
+mod verify;
+
+pub use crate::boundary::{Boundary, find_boundary};
+pub use crate::chain::{OtherSegment, OtherSegmentKind};
+pub use crate::core::{Adoption, RecoveredCore, SegmentSpan};
+pub use crate::log::{RecoveredLog, recover};
+pub use crate::manifests::SlotState;
+pub use crate::replay::{Recovery, ReplayPin};
+pub use crate::report::{CheckpointReport, CoreReport, Ending, EndingKind, Label, RecoveryReport};
+pub use crate::segment_reader::{SegmentEnd, SegmentReader};
+pub use crate::verify::{VerifyReport, verify};
+
+/// What recovery makes of an unfinished tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum RecoveryMode {
+    /// Drops it, and counts it in the report: power may fail at any time.
+    #[default]
+    TornTail,
+    /// Refuses it: for logs that were closed cleanly, such as copies to be archived.
+    Strict,
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

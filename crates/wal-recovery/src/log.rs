@@ -1,0 +1,267 @@
+//! All cores together: the directory, the manifest, and every core's log, side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use wal_format::Manifest;
+use wal_storage::{Result, Storage, WalError};
+
+use crate::RecoveryMode;
+use crate::core::{self, CoreHeaders, RecoveredCore};
+use crate::directory::{self, CoreFiles};
+use crate::headers::SegmentHeader;
+use crate::manifests::{self, Manifests, SlotState};
+use crate::replay::Recovery;
+use crate::report::{CheckpointReport, CoreReport, RecoveryReport};
+
+/// A log as recovery found it. Nothing on disk was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveredLog {
+    /// The manifest that counts: the valid one with the higher number. `None` only if the
+    /// directory holds no log yet.
+    pub manifest: Option<Manifest>,
+    /// What stands in `MANIFEST.0` and `MANIFEST.1`.
+    pub manifest_slots: [SlotState; 2],
+    /// Every core that has a directory or is a member in the manifest, ascending.
+    pub cores: Vec<RecoveredCore>,
+    /// What was found, in words and numbers.
+    pub report: RecoveryReport,
+}
+
+impl RecoveredLog {
+    /// What reads the recovered entries back. It keeps what it needs of the storage and of this
+    /// log, so that writers may go on meanwhile.
+    #[must_use]
+    pub fn replay(&self, storage: &Arc<dyn Storage>) -> Recovery {
+        Recovery::new(storage.clone(), self)
+    }
+}
+
+/// Recovers the log in a directory: reads everything, decides what is valid, changes nothing.
+///
+/// Cores are read side by side, by as many threads as [`Storage::parallelism`] allows; if that is
+/// one, by this one alone.
+///
+/// # What counts as no log yet
+///
+/// - A directory that is empty but for `lost+found`, or that holds core directories without
+///   segments and manifest slots that were never written, or were torn: a crash while the log was
+///   being made. A log may be made here.
+/// - The same with segment files in which no start and no vouch slot is valid. The log's id is
+///   durable before the first segment has its name, so the manifest was lost; but nothing was
+///   acked, and marks in those files would still be found.
+///
+/// # Errors
+///
+/// - [`NotALog`](WalError::NotALog) if there are other files, and nothing of a log.
+/// - [`ManifestLost`](WalError::ManifestLost) if a start or vouch slot names a manifest that
+///   cannot be read, or no manifest can be read at all.
+/// - [`ForeignLog`](WalError::ForeignLog), [`UnsupportedVersion`](WalError::UnsupportedVersion).
+/// - [`Corrupt`](WalError::Corrupt) for damage; in [`RecoveryMode::Strict`] for a torn tail too.
+/// - An [`Io`](WalError::Io) error of the storage, as it is: what cannot be read now may be intact.
+///
+/// With several errors it is one of the first kind found: a file that is not what its name says,
+/// then a lost manifest, then a core's log; of each, the one of the lowest core. [`verify`] finds
+/// them all.
+///
+/// [`verify`]: crate::verify()
+pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<RecoveredLog> {
+    let inspection = inspect(storage.as_ref(), mode)?;
+    if let Some(error) = inspection.header_findings.into_iter().next() {
+        return Err(error);
+    }
+    if let Some(error) = inspection.lost_manifest {
+        return Err(error);
+    }
+    let mut cores = Vec::new();
+    let mut reports = Vec::new();
+    for recovered in inspection.cores {
+        let (core, report) = recovered?;
+        cores.push(core);
+        reports.push(report);
+    }
+    Ok(RecoveredLog {
+        report: report(
+            storage.as_ref(),
+            inspection.manifests.newest.as_ref(),
+            inspection.strange_names,
+            reports,
+        ),
+        manifest: inspection.manifests.newest,
+        manifest_slots: inspection.manifests.slots,
+        cores,
+    })
+}
+
+/// Everything that can be found out, errors kept where they arose.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) manifests: Manifests,
+    pub(crate) strange_names: Vec<String>,
+    /// Files that are not what their names say, core by core.
+    pub(crate) header_findings: Vec<WalError>,
+    /// If the manifest is lost, no core was looked into.
+    pub(crate) lost_manifest: Option<WalError>,
+    /// One result per core whose header blocks are all valid.
+    pub(crate) cores: Vec<Result<(RecoveredCore, CoreReport)>>,
+}
+
+/// Looks into everything, and goes on where it can.
+pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspection> {
+    let mut directory = directory::list(storage)?;
+    if directory.has_no_log_names()
+        && let Some(name) = directory.strange_names.first()
+    {
+        return Err(WalError::NotALog {
+            path: storage.path().to_owned(),
+            reason: format!("it holds {name:?}, but neither a manifest nor a core's directory"),
+        });
+    }
+    let manifests = manifests::read(storage, directory.slots)?;
+    let manifest = manifests.newest.as_ref();
+    for core in members(manifest) {
+        directory.cores.entry(core).or_default();
+    }
+    let files: Vec<(u16, CoreFiles)> = std::mem::take(&mut directory.cores).into_iter().collect();
+    let read = in_parallel(storage.parallelism(), &files, |(core, files)| {
+        core::read_headers(storage, *core, files, manifest)
+    });
+    let mut header_findings = Vec::new();
+    let mut inspected = Vec::new();
+    for ((core, files), CoreHeaders { headers, findings }) in files.iter().zip(read) {
+        if findings.is_empty() {
+            inspected.push((*core, files, headers));
+        }
+        header_findings.extend(findings);
+    }
+    let all_headers = inspected
+        .iter()
+        .flat_map(|(core, _, headers)| headers.values().map(move |header| (*core, header)));
+    let lost_manifest = lost_manifest(storage, manifest, all_headers);
+    let cores = match &lost_manifest {
+        Some(_) => Vec::new(),
+        None => in_parallel(storage.parallelism(), &inspected, |(core, files, headers)| {
+            core::recover(storage, mode, manifest, *core, files, headers)
+        }),
+    };
+    Ok(Inspection {
+        strange_names: directory.strange_names,
+        header_findings,
+        lost_manifest,
+        cores,
+        manifests,
+    })
+}
+
+/// The report on these cores.
+pub(crate) fn report(
+    storage: &dyn Storage,
+    manifest: Option<&Manifest>,
+    strange_names: Vec<String>,
+    cores: Vec<CoreReport>,
+) -> RecoveryReport {
+    let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+    RecoveryReport {
+        path: storage.path().to_owned(),
+        log_id: manifest.map(|manifest| manifest.log_id.to_string()),
+        manifest_number: manifest.map(|manifest| manifest.number),
+        checkpoint: checkpoint
+            .map(|checkpoint| CheckpointReport { id: checkpoint.id, epoch: checkpoint.epoch }),
+        cores,
+        strange_names,
+    }
+}
+
+/// Every core that was ever a member.
+fn members(manifest: Option<&Manifest>) -> BTreeSet<u16> {
+    let members = manifest.map_or(&[][..], |manifest| &manifest.members);
+    let cores = members.iter().flat_map(|member| {
+        let first = u32::from(member.first_core);
+        first..first.saturating_add(member.core_count)
+    });
+    cores.filter_map(|core| u16::try_from(core).ok()).collect()
+}
+
+/// Finds proof that a newer manifest was written than the newest that can be read.
+///
+/// Dead segments prove nothing: what they knew was known when they were cut, by the manifest that
+/// says so.
+fn lost_manifest<'a>(
+    storage: &dyn Storage,
+    manifest: Option<&Manifest>,
+    headers: impl Iterator<Item = (u16, &'a SegmentHeader)>,
+) -> Option<WalError> {
+    let mut cuts = BTreeMap::new();
+    let newest = manifest.map(|manifest| manifest.number);
+    let live = headers.filter(|(core, header)| {
+        let cuts = cuts.entry(*core).or_insert_with(|| crate::cuts::Cuts::of_core(*core, manifest));
+        !cuts.makes_dead(header)
+    });
+    let named = live.filter_map(|(_, header)| header.named_manifest());
+    let (needed, named_by) = named.max_by_key(|named| named.0)?;
+    if newest.is_some_and(|newest| newest >= needed) {
+        return None;
+    }
+    Some(WalError::ManifestLost {
+        path: storage.path().to_owned(),
+        named_by,
+        needed,
+        newest,
+        way_out: "Put a copy of a newer MANIFEST.0 or MANIFEST.1 back: without one nobody knows \
+                  what was checkpointed, released or cut",
+    })
+}
+
+/// Does `work` on every item with at most `threads` threads, and returns the results in order.
+fn in_parallel<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let threads = threads.min(items.len());
+    if threads <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work_on_next = || {
+        let mut results = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(index) {
+                Some(item) => results.push((index, work(item))),
+                None => return results,
+            }
+        }
+    };
+    let mut results = thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work_on_next)).collect();
+        let mut results = work_on_next();
+        for helper in helpers {
+            match helper.join() {
+                Ok(more) => results.extend(more),
+                // As if it had happened without threads.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_whoever_did_the_work() {
+        let items: Vec<u32> = (0..100).collect();
+        for threads in [0, 1, 2, 7, 200] {
+            let doubled = in_parallel(threads, &items, |item| item * 2);
+            assert!(doubled.iter().copied().eq((0..100).map(|item| item * 2)), "{threads}");
+        }
+    }
+}
