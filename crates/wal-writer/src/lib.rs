@@ -1,0 +1,33 @@
+//! Writing laminar-wal: per-core writers, the leader, segments, cuts.
+//!
+//! You probably want the facade crate `laminar-wal`. Here is how a batch of entries travels:
+//!
+//! 1. [`CoreWalWriter`] serializes entries straight into the *open batch*, which it owns alone.
+//! 2. A sync, or a full buffer, closes the batch: it moves to the *queue*.
+//! 3. Whoever takes the *device side* is the leader: it writes every closed batch with one call,
+//!    syncs if somebody waits, and says how far the log is durable.
+//!
+//! Around it: segments are prepared ahead and recycled, a new opening adopts what was recovered
+//! and starts a new segment, cuts go through the manifest.
+
+mod adopt;
+mod batch;
+mod core_log;
+mod cut;
+mod device;
+mod directory_hold;
+mod external_sync;
+mod manifest_store;
+mod open_batch;
+mod options;
+mod queue;
+mod segments;
+mod wal;
+mod writer;
+mod writers;
+
+pub use external_sync::{SyncRequest, Synced};
+pub use options::LogOptions;
+pub use wal::{CoreSelection, Wal};
+pub use writer::{CoreWalWriter, Stalls};
+pub use writers::CoreWriters;

@@ -1,0 +1,366 @@
+//! The appender's half of a core's log: the batch being filled, and where the log goes on.
+//!
+//! Owned by one thread at a time, so an append takes no lock and touches nothing shared but one
+//! word that says whether the log is poisoned.
+
+use std::sync::Arc;
+
+use wal_entry::{EntryClock, EntryRef, OperationRef};
+use wal_format::{
+    MARK_RECORD_BYTES, Predecessor, RECORD_HEADER_BYTES, RecordKind, SEAL_RECORD_BYTES, Start,
+    encode_record_header,
+};
+use wal_recovery::{RecoveredCore, SegmentSpan};
+use wal_storage::{Result, WalError};
+
+use crate::batch::Batch;
+use crate::core_log::CoreLog;
+use crate::segments::{Prepared, Segment};
+
+#[derive(Debug)]
+pub(crate) struct OpenBatch {
+    batch: Option<Batch>,
+    /// The segment that records go to; `None` before this opening's first.
+    segment: Option<Arc<Segment>>,
+    /// Every segment of the log, oldest first. The end of the last one is where the log ends.
+    spans: Vec<SegmentSpan>,
+    position: u64,
+    sequence: u64,
+    /// The epoch of the last entry; later ones have at least this.
+    last_epoch: u64,
+    /// The epoch of the next entry.
+    epoch: u64,
+    clock: EntryClock,
+    /// Whether the log that was found is known, by its vouch block, to end where it ends.
+    closed_when_found: bool,
+}
+
+/// Which part of a segment a record may be put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// All but the reserve.
+    Ordinary,
+    /// The reserve too, if there is no space for another segment: for what a log on a full disk
+    /// still must be able to say.
+    Reserve,
+}
+
+impl OpenBatch {
+    /// An empty log.
+    pub(crate) fn empty() -> Self {
+        Self {
+            batch: None,
+            segment: None,
+            spans: Vec::new(),
+            position: 0,
+            sequence: 0,
+            last_epoch: 0,
+            epoch: 0,
+            clock: EntryClock::starting_after(None),
+            closed_when_found: false,
+        }
+    }
+
+    /// Goes on behind what was recovered.
+    pub(crate) fn behind(found: &RecoveredCore) -> Self {
+        let last_timestamp_ns =
+            (found.last_timestamp_ns != i64::MIN).then_some(found.last_timestamp_ns);
+        Self {
+            spans: found.spans.clone(),
+            position: found.end_position,
+            sequence: found.next_sequence,
+            last_epoch: found.last_epoch,
+            epoch: found.last_epoch,
+            clock: EntryClock::starting_after(last_timestamp_ns),
+            closed_when_found: found.closed,
+            ..Self::empty()
+        }
+    }
+
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) const fn last_epoch(&self) -> u64 {
+        self.last_epoch
+    }
+
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Later entries get this epoch, which must not be lower than the current one.
+    pub(crate) const fn raise_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    pub(crate) const fn clock(&self) -> &EntryClock {
+        &self.clock
+    }
+
+    /// The segments of the log, the last one ending at [`position`](Self::position).
+    pub(crate) fn spans(&mut self) -> &[SegmentSpan] {
+        self.end_last_span();
+        &self.spans
+    }
+
+    /// Appends an entry with the given epoch, and with `timestamp_ns` or the clock's, and returns
+    /// its record's position.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::RecordTooLarge`], [`WalError::StorageFull`], [`WalError::Poisoned`]. Nothing
+    /// was appended then.
+    #[inline(always)]
+    pub(crate) fn append(
+        &mut self,
+        log: &Arc<CoreLog>,
+        epoch: u64,
+        timestamp_ns: Option<i64>,
+        operation: OperationRef<'_>,
+        room: Room,
+    ) -> Result<u64> {
+        let mut entry = EntryRef {
+            epoch,
+            sequence: self.sequence,
+            core_id: log.core,
+            timestamp_ns: 0,
+            operation,
+        };
+        let archive_bytes = entry.archived_bytes();
+        let record_bytes = RECORD_HEADER_BYTES + archive_bytes;
+        if !self.has_room(log, record_bytes) {
+            self.make_room(log, archive_bytes, room)?;
+        }
+        let Some(batch) = &mut self.batch else {
+            return Err(bug("room was made, but no batch is open"));
+        };
+        entry.timestamp_ns = timestamp_ns.unwrap_or_else(|| self.clock.peek());
+        let start = batch.buffer.len();
+        batch.buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        entry.archive_into(&mut batch.buffer);
+        let position = batch.end_position;
+        let Some((header, payload)) = batch
+            .buffer
+            .get_mut(start..)
+            .and_then(|record| record.split_first_chunk_mut::<RECORD_HEADER_BYTES>())
+        else {
+            return Err(bug("a record is shorter than its header"));
+        };
+        let encoded =
+            encode_record_header(RecordKind::Entry, payload, batch.segment.salt(), position);
+        let Some(encoded) = encoded else {
+            batch.buffer.resize(start, 0);
+            return Err(too_large(log, archive_bytes));
+        };
+        *header = encoded;
+        batch.end_position = position + record_bytes as u64;
+        batch.end_epoch = epoch;
+        self.position = batch.end_position;
+        self.sequence += 1;
+        self.last_epoch = epoch;
+        match timestamp_ns {
+            None => {
+                self.clock.next();
+            }
+            Some(given) => {
+                let _ = self.clock.accept(given);
+            }
+        }
+        Ok(position)
+    }
+
+    /// Hands the open batch, if there is one, to the queue.
+    pub(crate) fn close_batch(&mut self, log: &CoreLog) {
+        if let Some(batch) = self.batch.take() {
+            log.queue.push(batch);
+        }
+    }
+
+    /// Cuts the log back to a boundary. What was appended must all be durable, and the manifest
+    /// must say so already; nothing may be appended before a segment is
+    /// [begun](Self::begin_segment).
+    pub(crate) fn cut(&mut self, position: u64, sequence: u64) {
+        self.end_last_span();
+        self.spans.retain(|span| span.base_position < position);
+        if let Some(last) = self.spans.last_mut() {
+            last.end_position = position;
+            last.end_sequence = sequence;
+        }
+        self.segment = None;
+        self.position = position;
+        self.sequence = sequence;
+    }
+
+    /// Goes on in a new segment.
+    pub(crate) fn begin_segment(&mut self, log: &CoreLog, prepared: Prepared) -> Arc<Segment> {
+        self.end_last_span();
+        let last_timestamp_ns = self.clock.last().unwrap_or(i64::MIN);
+        let start = Start {
+            predecessor: self.spans.last().map(|span| Predecessor {
+                segment_id: span.segment_id,
+                salt: span.salt,
+                end_position: self.position,
+            }),
+            base_position: self.position,
+            base_sequence: self.sequence,
+            last_epoch: self.last_epoch,
+            last_timestamp_ns,
+            manifest_number: log.shared.manifest_number(),
+        };
+        let segment = Arc::new(Segment::new(prepared, start));
+        self.spans.push(SegmentSpan {
+            segment_id: segment.id(),
+            salt: segment.salt(),
+            size_bytes: segment.size_bytes(),
+            max_record_bytes: segment.max_record_bytes(),
+            base_position: self.position,
+            base_sequence: self.sequence,
+            last_epoch: self.last_epoch,
+            last_timestamp_ns,
+            end_position: self.position,
+            end_sequence: self.sequence,
+        });
+        self.segment = Some(Arc::clone(&segment));
+        segment
+    }
+
+    /// Before closing: if nothing was appended in this opening, and the log that was found was
+    /// not known to end where it ends, starts a segment that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::StorageFull`], [`WalError::Poisoned`].
+    pub(crate) fn start_segment_to_vouch_in(&mut self, log: &Arc<CoreLog>) -> Result<()> {
+        if self.segment.is_some() || self.spans.is_empty() || self.closed_when_found {
+            return Ok(());
+        }
+        let prepared = log.take_segment(0)?;
+        let segment = self.begin_segment(log, prepared);
+        let mut device = log.device()?;
+        device.start_segment(segment, self.last_epoch).map_err(|cause| log.poison(cause))
+    }
+
+    /// Whether a record fits behind the open batch as things are.
+    #[inline(always)]
+    fn has_room(&self, log: &CoreLog, record_bytes: usize) -> bool {
+        let Some(batch) = &self.batch else {
+            return false;
+        };
+        let bytes = record_bytes as u64;
+        bytes <= u64::from(batch.segment.max_record_bytes())
+            && batch.buffer.len() + record_bytes <= log.shared.options.batch_bytes
+            && batch.end_position + bytes <= batch.segment.room_end()
+            && !log.queue.is_poisoned()
+    }
+
+    /// Makes [`append`](Self::append)'s record fit: by a new batch, a new segment, a larger
+    /// buffer. On an error, position and sequence are what they were.
+    #[cold]
+    fn make_room(&mut self, log: &Arc<CoreLog>, archive_bytes: usize, room: Room) -> Result<()> {
+        log.queue.check()?;
+        if archive_bytes as u64 > u64::from(log.shared.options.max_record_bytes) {
+            return Err(too_large(log, archive_bytes));
+        }
+        let position = self.position;
+        self.make_room_for(log, RECORD_HEADER_BYTES + archive_bytes, room)
+            .inspect_err(|_| self.position = position)
+    }
+
+    fn make_room_for(&mut self, log: &Arc<CoreLog>, record_bytes: usize, room: Room) -> Result<()> {
+        let batch_is_full = self.batch.as_ref().is_some_and(|batch| {
+            batch.buffer.len() + record_bytes > log.shared.options.batch_bytes
+        });
+        let needs_mark = self.batch.is_none() || batch_is_full;
+        let mark_bytes = if needs_mark { MARK_RECORD_BYTES } else { 0 };
+        let end = self.position + (mark_bytes + record_bytes) as u64;
+        let fits = |limit: fn(&Segment) -> u64| {
+            self.segment.as_deref().is_some_and(|segment| end <= limit(segment))
+        };
+        if !fits(Segment::room_end) {
+            let fits_reserve = room == Room::Reserve && fits(reserve_end);
+            match self.next_segment(log, record_bytes) {
+                Err(error) if error.is_storage_full() && fits_reserve => {}
+                done => done?,
+            }
+        }
+        if self.batch.is_some() && batch_is_full {
+            self.close_batch(log);
+        }
+        if self.batch.is_none() {
+            self.open_batch(log)?;
+        }
+        if let Some(batch) = &mut self.batch {
+            // Only a record larger than a buffer makes one grow.
+            batch.buffer.reserve(record_bytes + SEAL_RECORD_BYTES + wal_format::BLOCK_BYTES);
+        }
+        Ok(())
+    }
+
+    /// Takes the next prepared segment and seals the one before, in this order: a seal says that
+    /// its successor has its durable name.
+    fn next_segment(&mut self, log: &Arc<CoreLog>, record_bytes: usize) -> Result<()> {
+        let prepared = log.take_segment(record_bytes as u64)?;
+        if self.segment.is_some() {
+            if self.batch.is_none() {
+                self.open_batch(log)?;
+            }
+            if let Some(batch) = &mut self.batch {
+                batch.seal(self.sequence);
+            }
+            self.close_batch(log);
+        }
+        self.begin_segment(log, prepared);
+        Ok(())
+    }
+
+    fn open_batch(&mut self, log: &CoreLog) -> Result<()> {
+        let Some(segment) = &self.segment else {
+            return Err(bug("a batch was to be opened without a segment"));
+        };
+        let buffer = loop {
+            match log.queue.free_buffer() {
+                Some(buffer) => break buffer,
+                // All buffers are in flight: this thread writes them out. Nobody waits for
+                // durability here, so nothing is synced for it.
+                None => log.write_out()?,
+            }
+        };
+        let batch = Batch::open(buffer, Arc::clone(segment), self.position, self.last_epoch);
+        self.position = batch.end_position;
+        self.clock.begin_batch(log.shared.storage.wall_clock_ns());
+        self.batch = Some(batch);
+        Ok(())
+    }
+
+    fn end_last_span(&mut self) {
+        if let Some(last) = self.spans.last_mut() {
+            last.end_position = self.position;
+            last.end_sequence = self.sequence;
+        }
+    }
+}
+
+/// Where records that use the reserve must end: a mark and a seal must still fit behind them.
+fn reserve_end(segment: &Segment) -> u64 {
+    segment.hard_end() - (MARK_RECORD_BYTES + SEAL_RECORD_BYTES) as u64
+}
+
+/// What no input can bring about.
+#[cold]
+fn bug(what: &str) -> WalError {
+    debug_assert!(false, "{what}");
+    WalError::InvalidArgument { what: format!("{what}: this is a bug in laminar-wal") }
+}
+
+fn too_large(log: &CoreLog, archive_bytes: usize) -> WalError {
+    WalError::RecordTooLarge {
+        core: log.core,
+        payload_bytes: archive_bytes as u64,
+        limit_bytes: log.shared.options.max_record_bytes.into(),
+    }
+}

@@ -1,0 +1,389 @@
+//! A core's segment files: prepared ahead, handed out one after the other, recycled.
+//!
+//! A segment is *ready* when its file has its durable name, its identity block and zeroes (or
+//! bytes of an earlier life, which its salt makes meaningless) are durable: writing records then
+//! changes no metadata. It is *active* from its first batch on, and knows nothing of what
+//! follows.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use wal_format::{
+    Block, CoreDirectory, Features, Identity, LogId, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
+    SEGMENT_RESERVE_BYTES, START_OFFSET, SegmentFile, Start, TemporaryFile,
+};
+use wal_storage::{Access, Result, Storage, StorageFile, WalError, WriteSync};
+
+use crate::options::LogOptions;
+
+/// A segment that a writer goes on in, from the moment it was taken from the prepared ones.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    prepared: Prepared,
+    start: Start,
+}
+
+impl Segment {
+    /// What `start` says becomes true when the start block is written.
+    pub(crate) const fn new(prepared: Prepared, start: Start) -> Self {
+        Self { prepared, start }
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.prepared.segment_id
+    }
+
+    pub(crate) const fn salt(&self) -> u64 {
+        self.prepared.salt
+    }
+
+    pub(crate) const fn size_bytes(&self) -> u64 {
+        self.prepared.size_bytes
+    }
+
+    pub(crate) const fn max_record_bytes(&self) -> u32 {
+        self.prepared.max_record_bytes
+    }
+
+    pub(crate) const fn start(&self) -> &Start {
+        &self.start
+    }
+
+    pub(crate) fn file(&self) -> &dyn StorageFile {
+        &*self.prepared.file
+    }
+
+    /// Where a position of this segment lies in its file.
+    pub(crate) const fn file_offset(&self, position: u64) -> u64 {
+        SEGMENT_HEADER_BYTES + (position - self.start.base_position)
+    }
+
+    /// The position at which the segment is full for ordinary entries.
+    pub(crate) const fn room_end(&self) -> u64 {
+        self.hard_end() - SEGMENT_RESERVE_BYTES
+    }
+
+    /// The position at which the file ends.
+    pub(crate) const fn hard_end(&self) -> u64 {
+        self.start.base_position + (self.prepared.size_bytes - SEGMENT_HEADER_BYTES)
+    }
+}
+
+/// A segment that is ready: durable name, durable identity, no start.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) segment_id: u64,
+    salt: u64,
+    size_bytes: u64,
+    max_record_bytes: u32,
+    file: Box<dyn StorageFile>,
+}
+
+/// Hands out ready segments of one core in the order of their numbers, and gets the next ready
+/// before it is asked for.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    storage: Arc<dyn Storage>,
+    directory: String,
+    core: u16,
+    log_id: LogId,
+    options: LogOptions,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    next: Next,
+    /// The number that the next prepared segment gets.
+    next_id: u64,
+    /// Its size, unless a record needs a larger one.
+    next_size_bytes: u64,
+    spares: Vec<Spare>,
+    /// How often an appender had to wait for a segment, or prepare it itself.
+    stalls: u64,
+    closed: bool,
+}
+
+/// The segment after the active one.
+#[derive(Debug)]
+enum Next {
+    /// Nobody has begun to prepare it, or the last try failed.
+    Missing,
+    /// Some thread is preparing it right now.
+    BeingPrepared,
+    Ready(Prepared),
+}
+
+/// A file of a segment that is not part of the log any more. It has a temporary name, durably,
+/// so whatever is written to it cannot be taken for the old segment.
+#[derive(Debug)]
+struct Spare {
+    name: String,
+    size_bytes: u64,
+}
+
+/// How many freed files are kept for recycling: one to be prepared, one behind it.
+const SPARES_MAX: usize = 2;
+
+impl Segments {
+    /// `highest_id` is the highest number that the core's log must not use again.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        core: u16,
+        log_id: LogId,
+        options: LogOptions,
+        highest_id: u64,
+    ) -> Self {
+        let next_size_bytes = options.first_segment_bytes();
+        Self {
+            storage,
+            directory: CoreDirectory(core).to_string(),
+            core,
+            log_id,
+            options,
+            state: Mutex::new(State {
+                next: Next::Missing,
+                next_id: highest_id + 1,
+                next_size_bytes,
+                spares: Vec::new(),
+                stalls: 0,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes the next segment, with room for at least one record of `record_bytes` behind a mark.
+    ///
+    /// If it is not ready, the calling thread prepares it, or waits for the one that does.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::StorageFull`] if there is no room for it. Nothing has changed then, and the
+    /// next call tries again.
+    pub(crate) fn take(&self, record_bytes: u64) -> Result<Prepared> {
+        let needed_bytes = segment_bytes_for(record_bytes);
+        let mut state = self.lock();
+        let mut waited = false;
+        loop {
+            match std::mem::replace(&mut state.next, Next::BeingPrepared) {
+                Next::Ready(prepared) if prepared.size_bytes >= needed_bytes => {
+                    state.next = Next::Missing;
+                    return Ok(self.handed_out(&mut state, prepared));
+                }
+                // Too small for this record: the same number again, in a larger file.
+                Next::Ready(_) | Next::Missing => {
+                    state.stalls += u64::from(!waited);
+                    let (mut state, prepared) = self.prepare_next(state, needed_bytes);
+                    return prepared.map(|prepared| self.handed_out(&mut state, prepared));
+                }
+                Next::BeingPrepared => {
+                    state.stalls += u64::from(!waited);
+                    waited = true;
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Gets the next segment ready, if nobody has yet. For the background; an error is met again,
+    /// and reported, by whoever needs the segment.
+    pub(crate) fn prepare_ahead(&self) {
+        let mut state = self.lock();
+        if state.closed || !matches!(state.next, Next::Missing) {
+            return;
+        }
+        state.next = Next::BeingPrepared;
+        let (mut state, prepared) = self.prepare_next(state, SEGMENT_BYTES_MIN);
+        if let Ok(prepared) = prepared {
+            state.next = Next::Ready(prepared);
+        }
+    }
+
+    /// Takes files of segments that are not part of the log any more: some are kept to be
+    /// recycled, the others removed. What fails here leaves files that the next opening removes.
+    pub(crate) fn recycle(&self, segment_ids: &[u64]) {
+        let mut renamed = Vec::new();
+        for &segment_id in segment_ids {
+            let name = self.path(SegmentFile(segment_id));
+            if take_start(&*self.storage, &name).is_err() {
+                continue;
+            }
+            let room = self.lock().spares.len() + renamed.len() < SPARES_MAX;
+            let size_bytes = if room { self.full_size_of(&name) } else { None };
+            let Some(size_bytes) = size_bytes else {
+                let _ = self.storage.remove(&name);
+                continue;
+            };
+            let spare = self.path(TemporaryFile(segment_id));
+            if self.storage.rename(&name, &spare).is_ok() {
+                renamed.push(Spare { name: spare, size_bytes });
+            }
+        }
+        // Before its new name is durable, a file must not be overwritten: after a crash it would
+        // have its old name, and somebody else's identity block.
+        if self.storage.sync_directory(&self.directory).is_ok() {
+            self.lock().spares.append(&mut renamed);
+        }
+    }
+
+    /// Ends preparing: waits for a thread that is at it, and lets no other begin.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        while matches!(state.next, Next::BeingPrepared) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets no thread begin to prepare a segment any more, and waits for none.
+    pub(crate) fn stop(&self) {
+        self.lock().closed = true;
+    }
+
+    /// How often an appender had to wait for a segment, or prepare it itself.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.lock().stalls
+    }
+
+    fn handed_out(&self, state: &mut State, prepared: Prepared) -> Prepared {
+        state.next_id = prepared.segment_id + 1;
+        state.next_size_bytes =
+            state.next_size_bytes.saturating_mul(2).min(self.options.segment_bytes);
+        prepared
+    }
+
+    /// Prepares the next segment without holding the lock, and says so to those who wait.
+    ///
+    /// [`State::next`] must be [`Next::BeingPrepared`]; it is [`Next::Missing`] afterwards.
+    fn prepare_next<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        needed_bytes: u64,
+    ) -> (MutexGuard<'a, State>, Result<Prepared>) {
+        let segment_id = state.next_id;
+        let size_bytes = state.next_size_bytes.max(needed_bytes);
+        let spare = state.spares.iter().position(|spare| spare.size_bytes >= size_bytes);
+        let spare = spare.map(|index| state.spares.swap_remove(index));
+        drop(state);
+        let prepared = {
+            let _reset = ResetOnPanic(self);
+            self.prepare(segment_id, size_bytes, spare)
+        };
+        let mut state = self.lock();
+        state.next = Next::Missing;
+        self.changed.notify_all();
+        (state, prepared)
+    }
+
+    /// Makes a segment ready: under a temporary name zeroed, or recycled, and given its identity;
+    /// durable; and only then renamed to its number, in place of an unused file that may have it.
+    fn prepare(&self, segment_id: u64, size_bytes: u64, spare: Option<Spare>) -> Result<Prepared> {
+        let mut salt = [0; 8];
+        self.storage.fill_random(&mut salt)?;
+        let salt = u64::from_le_bytes(salt);
+        let (name, size_bytes, file) = match spare {
+            Some(spare) => {
+                let file = self.storage.open(&spare.name, Access::ReadWriteDirect)?;
+                let zero = Block::ZERO;
+                let start_and_vouch: [&[u8]; 2] = [zero.as_bytes(), zero.as_bytes()];
+                file.write_at(&start_and_vouch, START_OFFSET, WriteSync::None)?;
+                (spare.name, spare.size_bytes, file)
+            }
+            None => {
+                let name = self.path(TemporaryFile(segment_id));
+                let file = self.create(&name, size_bytes)?;
+                (name, size_bytes, file)
+            }
+        };
+        let identity = Identity {
+            log_id: self.log_id,
+            core: self.core,
+            segment_id,
+            size_bytes,
+            payload_type: wal_entry::PAYLOAD_TYPE,
+            payload_version: wal_entry::PAYLOAD_VERSION,
+            max_record_bytes: self.options.max_record_bytes,
+            features: Features::NONE,
+            salt,
+            created_ns: self.storage.wall_clock_ns(),
+        };
+        file.write_at(&[identity.encode().as_bytes()], 0, WriteSync::None)?;
+        file.sync()?;
+        self.storage.rename(&name, &self.path(SegmentFile(segment_id)))?;
+        // If this fails, the file that now may or may not have the name is never used: the next
+        // try renames a new one over it.
+        self.storage.sync_directory(&self.directory)?;
+        let max_record_bytes = identity.max_record_bytes;
+        Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file })
+    }
+
+    fn create(&self, name: &str, size_bytes: u64) -> Result<Box<dyn StorageFile>> {
+        match self.storage.create(name, size_bytes, Access::ReadWriteDirect) {
+            // What an earlier try left; nothing of the log ever has a temporary name.
+            Err(error) if already_exists(&error) => {
+                self.storage.remove(name)?;
+                self.storage.create(name, size_bytes, Access::ReadWriteDirect)
+            }
+            created => created,
+        }
+    }
+
+    /// The size of a file that is worth keeping for recycling.
+    fn full_size_of(&self, name: &str) -> Option<u64> {
+        let size_bytes = self.storage.open(name, Access::Read).ok()?.size_bytes().ok()?;
+        (size_bytes == self.options.segment_bytes).then_some(size_bytes)
+    }
+
+    fn path(&self, file: impl std::fmt::Display) -> String {
+        format!("{}/{file}", self.directory)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is whole at each step, so a panic elsewhere harms nothing.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the start, and what it vouches for, from a segment that a cut took out of the log,
+/// durably.
+///
+/// To be done before its name is taken too. If a sync of the directory fails, a later one, even
+/// of another process, that says `Ok` proves nothing of the changes before: the name may come
+/// back after a power loss, when the cut is long forgotten because nobody saw the file any more.
+/// Without a start it is then a file that was never used; with one it would contradict the log.
+///
+/// # Errors
+///
+/// Whatever the storage says. The file must keep its name then, for the next opening to see.
+pub(crate) fn take_start(storage: &dyn Storage, name: &str) -> Result<()> {
+    let file = storage.open(name, Access::ReadWriteDirect)?;
+    let zero = Block::ZERO;
+    let start_and_vouch: [&[u8]; 2] = [zero.as_bytes(), zero.as_bytes()];
+    file.write_at(&start_and_vouch, START_OFFSET, WriteSync::Through)
+}
+
+/// Keeps a panic while preparing from leaving everybody else waiting for ever.
+struct ResetOnPanic<'a>(&'a Segments);
+
+impl Drop for ResetOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().next = Next::Missing;
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// The smallest segment that has room for a mark and a record of this size.
+fn segment_bytes_for(record_bytes: u64) -> u64 {
+    let mark_bytes = wal_format::MARK_RECORD_BYTES as u64;
+    (SEGMENT_HEADER_BYTES + mark_bytes + record_bytes + SEGMENT_RESERVE_BYTES)
+        .next_multiple_of(wal_format::BLOCK_BYTES as u64)
+        .max(SEGMENT_BYTES_MIN)
+}
+
+fn already_exists(error: &WalError) -> bool {
+    matches!(error, WalError::Io { source, .. }
+        if source.kind() == std::io::ErrorKind::AlreadyExists)
+}

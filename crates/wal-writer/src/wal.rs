@@ -1,0 +1,364 @@
+//! A log of one or more cores that is open for writing: made, continued, closed.
+
+use std::sync::Arc;
+
+use wal_format::{CoreDirectory, Features, LogId, Manifest, ManifestSlot, Membership};
+use wal_recovery::{OtherSegmentKind, RecoveredCore, RecoveredLog, Recovery, SlotState, recover};
+use wal_storage::{DirectoryLock, Result, Storage, WalError};
+
+use crate::adopt::adopt;
+use crate::core_log::{CoreLog, LogShared};
+use crate::manifest_store::ManifestStore;
+use crate::open_batch::OpenBatch;
+use crate::options::LogOptions;
+use crate::segments::{Segments, take_start};
+use crate::writer::CoreWalWriter;
+use crate::writers::CoreWriters;
+
+/// Which cores log from this opening on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreSelection {
+    /// One core alone in its directory, going on with the highest epoch found.
+    One(u16),
+    /// Cores `0..n`, at least one, going on with the epoch above the highest found.
+    First(u16),
+}
+
+/// A log that is open for writing: hands out its cores' writers, and closes them.
+#[derive(Debug)]
+pub struct Wal {
+    shared: Arc<LogShared>,
+    cores: Vec<Arc<CoreLog>>,
+    epoch: u64,
+}
+
+impl Wal {
+    /// Opens the log in `storage`, or makes it, for the cores selected.
+    ///
+    /// Whatever is recovered is durable when this returns. Nothing that was found is changed: a
+    /// torn tail is left behind by the start of a new segment, once something is appended.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Locked`]; [`WalError::InvalidArgument`] for unusable options or cores;
+    /// everything that [`recover`] reports; [`WalError::StorageFull`] only if the log must be
+    /// made.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        options: LogOptions,
+        selection: CoreSelection,
+    ) -> Result<(Self, Recovery)> {
+        options.check()?;
+        let member_cores = selection.member_cores()?;
+        let lock = storage.lock()?;
+        let recovered = recover(&storage, options.recovery_mode)?;
+        selection.check(recovered.manifest.as_ref())?;
+        let replay = recovered.replay(&storage);
+
+        // The order matters: what was found is durable before anything is written that builds
+        // on it, and the manifest before any segment names it.
+        for core in &recovered.cores {
+            adopt(&*storage, core)?;
+        }
+        let epoch = selection.epoch(&recovered);
+        let manifest = open_manifest(&*storage, &recovered, selection, epoch)?;
+        make_core_directories(&*storage, &member_cores)?;
+        let log_id = manifest.manifest().log_id;
+        let shared = LogShared::new(storage, options, log_id, manifest, replay.pin());
+        change_manifest_if_needed(&shared, &recovered, selection, epoch)?;
+        remove_leftovers(&shared, &recovered);
+
+        let mut cores = Vec::with_capacity(member_cores.len());
+        for core in member_cores {
+            let found = recovered.cores.iter().find(|found| found.core == core);
+            cores.push(open_core(&shared, core, found, epoch, &lock)?);
+        }
+        for core in &cores {
+            core.prepare_ahead();
+        }
+        Ok((Self { shared, cores, epoch }, replay))
+    }
+
+    /// Takes a core's writer, to be moved to the core's thread. Once it is dropped there, it can
+    /// be taken again.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::WriterTaken`], [`WalError::CoreOutOfRange`], [`WalError::Poisoned`].
+    pub fn writer(&self, core_id: u16) -> Result<CoreWalWriter> {
+        let core =
+            self.cores.iter().find(|core| core.core == core_id).ok_or_else(|| {
+                WalError::CoreOutOfRange { core: core_id, cores: self.core_count() }
+            })?;
+        CoreWalWriter::take(core)
+    }
+
+    /// Takes the writers of all cores at once, for programs that append from one thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer); none is taken then.
+    pub fn writers(&self) -> Result<CoreWriters> {
+        let writers: Result<Vec<CoreWalWriter>> =
+            self.cores.iter().map(CoreWalWriter::take).collect();
+        writers.map(CoreWriters::new)
+    }
+
+    /// How many cores log.
+    #[must_use]
+    pub fn core_count(&self) -> u32 {
+        u32::try_from(self.cores.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The epoch that writers begin with in this opening.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The log's id, made once.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// The storage that the log lies in.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.shared.storage
+    }
+
+    /// Closes the log: everything appended is durable, and every core's vouch block says that
+    /// nothing follows, when this returns `Ok`. Dropping does the same and tells nobody.
+    ///
+    /// # Errors
+    ///
+    /// The first of: [`WalError::Poisoned`]; [`WalError::WriterTaken`] if a writer is still out,
+    /// whose return closes its core. The other cores are closed in any case.
+    pub fn close(mut self) -> Result<()> {
+        self.close_cores()
+    }
+
+    fn close_cores(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        for core in self.cores.drain(..) {
+            let closed = core.close();
+            result = result.and(closed);
+        }
+        result
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        let _ = self.close_cores();
+    }
+}
+
+impl CoreSelection {
+    fn member_cores(self) -> Result<Vec<u16>> {
+        match self {
+            Self::One(core) => Ok(vec![core]),
+            Self::First(0) => {
+                Err(WalError::InvalidArgument { what: "a log needs at least one core".into() })
+            }
+            Self::First(count) => Ok((0..count).collect()),
+        }
+    }
+
+    const fn membership(self, first_epoch: u64) -> Membership {
+        let (first_core, core_count) = match self {
+            Self::One(core) => (core, 1),
+            Self::First(count) => (0, count as u32),
+        };
+        Membership { first_epoch, first_core, core_count }
+    }
+
+    /// Opening a directory of several cores for one alone, or one of another core, is a mistake.
+    fn check(self, manifest: Option<&Manifest>) -> Result<()> {
+        let (Self::One(core), Some(newest)) = (self, manifest.and_then(|m| m.members.last()))
+        else {
+            return Ok(());
+        };
+        if newest.first_core == core && newest.core_count == 1 {
+            return Ok(());
+        }
+        let last = u32::from(newest.first_core) + newest.core_count - 1;
+        Err(WalError::InvalidArgument {
+            what: format!(
+                "core {core} was asked for alone, but the directory holds the log of cores {}..={last}; \
+                 open it with `Wal`",
+                newest.first_core
+            ),
+        })
+    }
+
+    /// An empty log starts at epoch 0.
+    fn epoch(self, recovered: &RecoveredLog) -> u64 {
+        let highest = recovered.cores.iter().map(|core| core.last_epoch).max().unwrap_or(0);
+        let is_empty = recovered.cores.iter().all(|core| {
+            core.spans.is_empty() && core.last_epoch == 0 && core.last_timestamp_ns == i64::MIN
+        });
+        match self {
+            Self::First(_) if !is_empty => highest.saturating_add(1),
+            _ => highest,
+        }
+    }
+}
+
+/// Makes both slots say the same before anything names the manifest, or makes the first one.
+fn open_manifest(
+    storage: &dyn Storage,
+    recovered: &RecoveredLog,
+    selection: CoreSelection,
+    epoch: u64,
+) -> Result<ManifestStore> {
+    let store = match &recovered.manifest {
+        Some(manifest) => {
+            refuse_unknown_features(storage, manifest)?;
+            ManifestStore::open(storage, manifest.clone(), newest_slot(recovered))?
+        }
+        None => {
+            let mut log_id = [0; 16];
+            storage.fill_random(&mut log_id)?;
+            let manifest = Manifest {
+                number: 1,
+                log_id: LogId(log_id),
+                features: Features::NONE,
+                members: vec![selection.membership(epoch)],
+                checkpoint: None,
+                releases: Vec::new(),
+                cuts: Vec::new(),
+                accepted_damage: Vec::new(),
+            };
+            ManifestStore::open(storage, manifest, ManifestSlot::Zero)?
+        }
+    };
+    Ok(store)
+}
+
+fn refuse_unknown_features(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
+    match manifest.features.unknown_to_writers() {
+        0 => Ok(()),
+        unknown_features => Err(WalError::UnsupportedVersion {
+            path: storage.path().join(ManifestSlot::Zero.name()),
+            found: wal_format::FORMAT_VERSION,
+            supported: wal_format::FORMAT_VERSION,
+            unknown_features,
+        }),
+    }
+}
+
+/// The slot that holds the newest manifest: it is written again first.
+fn newest_slot(recovered: &RecoveredLog) -> ManifestSlot {
+    let number_in = |slot: &SlotState| match slot {
+        SlotState::Holds { number, .. } => *number,
+        _ => 0,
+    };
+    let [zero, one] = &recovered.manifest_slots;
+    if number_in(one) > number_in(zero) { ManifestSlot::One } else { ManifestSlot::Zero }
+}
+
+/// Makes the cores' directories. The sync of the names is needed also if they were there: whoever
+/// made them may not have lived to sync them.
+fn make_core_directories(storage: &dyn Storage, cores: &[u16]) -> Result<()> {
+    for &core in cores {
+        storage.create_directory(&CoreDirectory(core).to_string())?;
+    }
+    storage.sync_directory("")
+}
+
+/// Writes down who logs from now on, and forgets cuts that speak of files that are all gone.
+fn change_manifest_if_needed(
+    shared: &LogShared,
+    recovered: &RecoveredLog,
+    selection: CoreSelection,
+    epoch: u64,
+) -> Result<()> {
+    let manifest = shared.manifest();
+    let membership = selection.membership(epoch);
+    let same_members = manifest.members.last().is_some_and(|newest| {
+        Membership { first_epoch: newest.first_epoch, ..membership } == *newest
+    });
+    let mut forgettable = Vec::new();
+    for cut in &manifest.cuts {
+        let core = recovered.cores.iter().find(|core| core.core == cut.core);
+        let is_forgettable = core.is_some_and(|core| {
+            // Only a segment started since keeps what the cut knows of epoch and timestamp.
+            !core.spans.is_empty() && lowest_file(core) > cut.dead_segment_id
+        });
+        if is_forgettable {
+            // That the files are gone must be durable before the cut is.
+            shared.storage.sync_directory(&CoreDirectory(cut.core).to_string())?;
+            forgettable.push(*cut);
+        }
+    }
+    if same_members && forgettable.is_empty() {
+        return Ok(());
+    }
+    shared.replace_manifest(|manifest| {
+        manifest.cuts.retain(|cut| !forgettable.contains(cut));
+        if !same_members {
+            // A membership that no epoch was logged under is replaced.
+            manifest.members.retain(|members| members.first_epoch < epoch);
+            manifest.members.push(membership);
+        }
+    })
+}
+
+fn lowest_file(core: &RecoveredCore) -> u64 {
+    let spans = core.spans.iter().map(|span| span.segment_id);
+    let others = core.other_segments.iter().map(|other| other.segment_id);
+    spans.chain(others).min().unwrap_or(u64::MAX)
+}
+
+/// Removes files that no recovery looks into any more. What cannot be removed is tried again by
+/// the next opening. Unused segments stay until a new one is renamed over them.
+fn remove_leftovers(shared: &LogShared, recovered: &RecoveredLog) {
+    for core in &recovered.cores {
+        let directory = CoreDirectory(core.core);
+        for name in &core.temporaries {
+            let _ = shared.storage.remove(&format!("{directory}/{name}"));
+        }
+        for other in
+            core.other_segments.iter().filter(|other| other.why != OtherSegmentKind::Unused)
+        {
+            let name = format!("{directory}/{}", wal_format::SegmentFile(other.segment_id));
+            let is_dead = other.why == OtherSegmentKind::Dead;
+            if !is_dead || take_start(&*shared.storage, &name).is_ok() {
+                let _ = shared.storage.remove(&name);
+            }
+        }
+    }
+}
+
+fn open_core(
+    shared: &Arc<LogShared>,
+    core: u16,
+    found: Option<&RecoveredCore>,
+    epoch: u64,
+    lock: &DirectoryLock,
+) -> Result<Arc<CoreLog>> {
+    let mut life = [0; 8];
+    shared.storage.fill_random(&mut life)?;
+    let used_id = found.map_or(0, highest_used_id);
+    let cuts = shared.manifest().cuts;
+    let dead_id = cuts.iter().filter(|cut| cut.core == core).map(|cut| cut.dead_segment_id).max();
+    let segments = Segments::new(
+        Arc::clone(&shared.storage),
+        core,
+        shared.log_id,
+        shared.options.clone(),
+        used_id.max(dead_id.unwrap_or(0)),
+    );
+    let mut open_batch = found.map_or_else(OpenBatch::empty, OpenBatch::behind);
+    open_batch.raise_epoch(epoch.max(open_batch.epoch()));
+    let life = u64::from_le_bytes(life);
+    Ok(CoreLog::new(shared, core, open_batch, segments, Arc::clone(lock), life))
+}
+
+/// The highest segment that holds a part of the log; what lies above was prepared and never
+/// used, and is replaced.
+fn highest_used_id(core: &RecoveredCore) -> u64 {
+    core.spans.iter().map(|span| span.segment_id).max().unwrap_or(0)
+}

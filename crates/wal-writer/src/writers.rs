@@ -1,0 +1,142 @@
+//! All cores' writers in one hand.
+
+use wal_storage::{Result, WalError};
+
+use crate::writer::CoreWalWriter;
+
+/// The writers of all cores of a log, for programs that append from one thread and for what
+/// concerns all cores at once.
+#[derive(Debug)]
+pub struct CoreWriters {
+    writers: Vec<CoreWalWriter>,
+}
+
+impl CoreWriters {
+    pub(crate) const fn new(writers: Vec<CoreWalWriter>) -> Self {
+        Self { writers }
+    }
+
+    /// One core's writer.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::CoreOutOfRange`].
+    pub fn writer(&mut self, core_id: u16) -> Result<&mut CoreWalWriter> {
+        let cores = self.core_count();
+        self.writers
+            .iter_mut()
+            .find(|writer| writer.core_id() == core_id)
+            .ok_or(WalError::CoreOutOfRange { core: core_id, cores })
+    }
+
+    /// The writers, in order of their cores.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut CoreWalWriter> {
+        self.writers.iter_mut()
+    }
+
+    /// Gives every writer away, in order of their cores, to be moved to their threads.
+    #[must_use]
+    pub fn into_writers(self) -> Vec<CoreWalWriter> {
+        self.writers
+    }
+
+    /// How many cores log.
+    #[must_use]
+    pub fn core_count(&self) -> u32 {
+        u32::try_from(self.writers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Where each core's next record goes.
+    #[must_use]
+    pub fn positions(&self) -> Vec<u64> {
+        self.writers.iter().map(CoreWalWriter::position).collect()
+    }
+
+    /// How far each core is durable.
+    #[must_use]
+    pub fn synced_positions(&self) -> Vec<u64> {
+        self.writers.iter().map(CoreWalWriter::synced_position).collect()
+    }
+
+    /// Bytes of records in all cores' logs together, as far as positions tell.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.writers.iter().map(CoreWalWriter::position).sum()
+    }
+
+    /// Makes everything appended on every core durable.
+    ///
+    /// # Errors
+    ///
+    /// The first core's that fails; the others are synced in any case.
+    pub fn sync(&mut self) -> Result<()> {
+        self.on_each(CoreWalWriter::sync)
+    }
+
+    /// Raises the epoch of every core.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::EpochRegressed`] for the first core that is beyond `epoch`; the others are
+    /// raised in any case.
+    pub fn set_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.on_each(|writer| writer.set_epoch(epoch))
+    }
+
+    /// Appends the barrier of the highest epoch that any of the cores has reached to each of
+    /// them: cores behind are raised to it first. Afterwards all are in the next epoch, which is
+    /// returned.
+    ///
+    /// # Errors
+    ///
+    /// The first core's that fails; the others have their barrier in any case.
+    pub fn append_epoch_barrier(&mut self) -> Result<u64> {
+        let epoch = self.writers.iter().map(CoreWalWriter::epoch).max().unwrap_or(0);
+        self.on_each(|writer| {
+            writer.set_epoch(epoch)?;
+            writer.append_epoch_barrier().map(|_| ())
+        })?;
+        Ok(epoch + 1)
+    }
+
+    /// Cuts every core's log back: `positions` has one for each core, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::InvalidArgument`] if there are more or fewer positions than cores, with
+    /// nothing changed; otherwise as [`CoreWalWriter::truncate`] for the first core that fails,
+    /// with the cores before it cut.
+    pub fn truncate(&mut self, positions: &[u64]) -> Result<()> {
+        if positions.len() != self.writers.len() {
+            return Err(WalError::InvalidArgument {
+                what: format!(
+                    "{} positions were given for {} cores",
+                    positions.len(),
+                    self.writers.len()
+                ),
+            });
+        }
+        self.writers
+            .iter_mut()
+            .zip(positions)
+            .try_for_each(|(writer, &position)| writer.truncate(position))
+    }
+
+    /// Empties every core's log.
+    ///
+    /// # Errors
+    ///
+    /// As [`CoreWalWriter::reset`] for the first core that fails, with the cores before it empty.
+    pub fn reset(&mut self) -> Result<()> {
+        self.writers.iter_mut().try_for_each(CoreWalWriter::reset)
+    }
+
+    fn on_each(&mut self, mut act: impl FnMut(&mut CoreWalWriter) -> Result<()>) -> Result<()> {
+        let mut result = Ok(());
+        for writer in &mut self.writers {
+            let done = act(writer);
+            result = result.and(done);
+        }
+        result
+    }
+}

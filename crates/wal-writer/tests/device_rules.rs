@@ -1,0 +1,218 @@
+//! Goal: the device rules, seen from the disk. Method: the simulated disk writes down every
+//! operation, and each rule is read off that list.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
+
+use std::sync::Arc;
+
+use wal_sim::{Operation, OperationKind, SimStorage};
+use wal_storage::Storage;
+use wal_writer::{CoreWalWriter, LogOptions};
+
+const BATCH_BYTES: usize = 4096;
+
+fn open(disk: &SimStorage) -> CoreWalWriter {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let options = LogOptions {
+        segment_bytes: 32 * 1024,
+        max_record_bytes: 64 * 1024,
+        batch_bytes: BATCH_BYTES,
+        in_flight_bytes: 2 * BATCH_BYTES,
+        ..LogOptions::default()
+    };
+    CoreWalWriter::with_storage(0, storage, options).unwrap().0
+}
+
+/// A writer whose first segment is active and whose next one is ready, and a fresh trace.
+fn warm(disk: &SimStorage) -> CoreWalWriter {
+    let mut writer = open(disk);
+    writer.append_put(b"first", b"").unwrap();
+    writer.sync().unwrap();
+    disk.run_jobs();
+    disk.set_tracing(true);
+    let _ = disk.take_trace();
+    writer
+}
+
+fn segment_operations(disk: &SimStorage) -> Vec<Operation> {
+    let mut trace = disk.take_trace();
+    trace.retain(|operation| operation.name.starts_with("core-"));
+    trace
+}
+
+/// `write`, `write through`, `sync` …, with the number of the segment where there is one.
+fn in_short(operations: &[Operation]) -> Vec<String> {
+    let verb = |operation: &Operation| match (operation.kind, operation.through) {
+        (OperationKind::Write, true) => "write through".to_owned(),
+        (kind, _) => format!("{kind:?}").to_lowercase(),
+    };
+    let file = |operation: &Operation| {
+        let name = operation.name.rsplit('/').next().unwrap_or_default();
+        match name.strip_suffix(".wal") {
+            Some(number) => number.trim_start_matches('0').to_owned(),
+            None if name.starts_with("next-") => "new".to_owned(),
+            None => "names".to_owned(),
+        }
+    };
+    operations.iter().map(|operation| format!("{} {}", verb(operation), file(operation))).collect()
+}
+
+#[test]
+fn a_sync_that_carries_everything_is_one_write_through_call() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    for n in 0..3_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 100]).unwrap();
+    }
+    writer.sync().unwrap();
+    assert_eq!(in_short(&segment_operations(&disk)), ["write through 1"]);
+}
+
+#[test]
+fn appending_touches_no_disk() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    for n in 0..20_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 100]).unwrap();
+    }
+    assert_eq!(segment_operations(&disk), []);
+}
+
+#[test]
+fn rule_c_write_through_is_never_used_over_writes_that_wait_for_a_sync() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    // Two buffers are full and wait: the next append must write them out, un-synced.
+    for n in 0..5_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 1500]).unwrap();
+    }
+    assert_eq!(in_short(&segment_operations(&disk)), ["write 1"], "nobody asked for a sync");
+    writer.sync().unwrap();
+    assert_eq!(in_short(&segment_operations(&disk)), ["write 1", "sync 1"]);
+    writer.append_put(b"after", b"").unwrap();
+    writer.sync().unwrap();
+    assert_eq!(in_short(&segment_operations(&disk)), ["write through 1"]);
+}
+
+#[test]
+fn rule_b_the_half_filled_block_is_written_again_with_the_same_first_bytes() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    let name = "core-0000/00000000000000000001.wal";
+    let mut before = disk.read_file(name).unwrap();
+    for n in 0..60_u32 {
+        let end = usize::try_from(12288 + writer.position()).unwrap();
+        writer.append_put(&n.to_le_bytes(), &vec![3; (n * 7 % 300) as usize]).unwrap();
+        writer.sync().unwrap();
+        let after = disk.read_file(name).unwrap();
+        // Behind the header blocks, whatever was there is there, and only what is behind is new.
+        assert_eq!(before[12288..end], after[12288..end], "append {n}");
+        before = after;
+    }
+}
+
+#[test]
+fn rule_d_nothing_of_a_segment_is_written_before_the_one_before_is_durable() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    let mut before = 0;
+    for n in 0..400_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 500]).unwrap();
+        disk.run_jobs();
+        let mut unsynced = std::collections::BTreeSet::new();
+        for operation in segment_operations(&disk) {
+            let is_record_write =
+                operation.kind == OperationKind::Write && operation.name.ends_with(".wal");
+            if is_record_write {
+                assert!(
+                    unsynced.iter().all(|name| *name == operation.name),
+                    "{operation:?} while {unsynced:?} were not durable"
+                );
+                before += 1;
+            }
+            match operation.kind {
+                OperationKind::Write if !operation.through => {
+                    unsynced.insert(operation.name);
+                }
+                OperationKind::Write | OperationKind::Sync => {
+                    unsynced.remove(&operation.name);
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(before > 15, "the workload rotates: {before} writes");
+}
+
+#[test]
+fn a_segment_gets_its_number_only_when_it_is_durable_under_a_temporary_name() {
+    let disk = SimStorage::new(1);
+    let mut writer = open(&disk);
+    disk.set_tracing(true);
+    let _ = disk.take_trace();
+    writer.append_put(b"first", b"").unwrap();
+    writer.sync().unwrap();
+    assert_eq!(
+        in_short(&segment_operations(&disk)),
+        [
+            "create new",
+            "write new",
+            "sync new",
+            "rename new",
+            "syncdirectory names",
+            "write through 1"
+        ]
+    );
+}
+
+#[test]
+fn a_rotation_takes_the_prepared_segment_and_seals_only_behind_its_durable_name() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    let mut operations = Vec::new();
+    for n in 0..25_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 500]).unwrap();
+        operations.extend(segment_operations(&disk));
+    }
+    writer.sync().unwrap();
+    operations.extend(segment_operations(&disk));
+    // Segment 2 was ready, so the rotation is no more than a durable end and a durable start.
+    let story = in_short(&operations);
+    assert!(story.iter().all(|line| !line.contains("new")), "{story:?}");
+    let first_of_next = story.iter().position(|line| line.ends_with(" 2")).unwrap();
+    let last_of_first = story.iter().rposition(|line| line.ends_with(" 1")).unwrap();
+    assert!(last_of_first < first_of_next, "{story:?}");
+    assert!(["sync 1", "write through 1"].contains(&&*story[last_of_first]), "{story:?}");
+    // Start, vouch and the first records of a segment go out in one call.
+    assert_eq!(operations[first_of_next].range.start, 4096);
+    assert_eq!(writer.stalls().segments, 1, "only the opening's first segment was waited for");
+}
+
+#[test]
+fn a_core_that_was_quiet_for_a_second_vouches_once() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    writer.append_put(b"key", b"value").unwrap();
+    writer.sync().unwrap();
+    let _ = disk.take_trace();
+    disk.run_jobs();
+    assert_eq!(segment_operations(&disk), [], "not before a second");
+    for _ in 0..5 {
+        disk.advance(std::time::Duration::from_millis(400));
+        disk.run_jobs();
+    }
+    let operations = segment_operations(&disk);
+    assert_eq!(in_short(&operations), ["write through 1"]);
+    assert_eq!(operations[0].range, 8192..12288);
+}
+
+#[test]
+fn closing_says_so_in_the_vouch_block_and_an_unused_opening_writes_no_segment() {
+    let disk = SimStorage::new(1);
+    warm(&disk).close().unwrap();
+    assert_eq!(in_short(&segment_operations(&disk)), ["write through 1"]);
+    disk.forget_jobs();
+    open(&disk).close().unwrap();
+    assert!(
+        segment_operations(&disk).iter().all(|operation| operation.kind != OperationKind::Write)
+    );
+}
