@@ -39,15 +39,20 @@ mod reading;
 pub use options::WalOptions;
 pub use reading::{read, verify};
 pub use wal_entry::{
-    DuplicateSource, EntryView, Offsets, OffsetsView, OperationView, WalEntry, WalOperation,
+    DuplicateSource, EntryView, Offsets, OffsetsView, OperationView, ReplayOrder, WalEntry,
+    WalOperation,
 };
 pub use wal_format::LogId;
 pub use wal_recovery::{
-    CoreReport, Ending, EndingKind, Recovery, RecoveryMode, RecoveryReport, SegmentReader,
-    VerifyReport,
+    CheckpointReport, CoreReport, Ending, EndingKind, Label, Recovery, RecoveryMode,
+    RecoveryReport, ReplayPin, SegmentEnd, SegmentReader, VerifyReport,
 };
-pub use wal_storage::{Corruption, OsStorage, OsStorageOptions, ProvenBy, Storage, WalError};
-pub use wal_writer::{CoreWalWriter, CoreWriters, Stalls, SyncRequest, Synced, Wal};
+pub use wal_storage::{
+    Corruption, OsStorage, OsStorageOptions, ProvenBy, Result, Storage, WalError,
+};
+pub use wal_writer::{
+    CoreSelection, CoreWalWriter, CoreWriters, LogOptions, Stalls, SyncRequest, Synced, Wal,
+};
 
 /// Compiles and runs the examples in README.md.
 #[cfg(doctest)]

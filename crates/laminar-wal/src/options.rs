@@ -93,6 +93,9 @@ impl WalOptions {
 
     /// Opens the log for writing, and gives what was recovered to be replayed.
     ///
+    /// Each opening begins a new epoch, one above the highest found, so that entries of different
+    /// openings can be told apart; an empty log begins at 0.
+    ///
     /// Everything recovered is durable when this returns. What was found on disk is not changed;
     /// a torn tail is left behind once something is appended.
     ///

@@ -35,6 +35,8 @@ pub struct RecoveredCore {
     /// The highest epoch that a valid entry, a start, the checkpoint, a release or a cut of this
     /// core knows; 0 in an empty log. No later entry may have a lower one.
     pub last_epoch: u64,
+    /// The epoch to go on with: `last_epoch`, or the one behind it if its barrier is there.
+    pub next_epoch: u64,
     /// The highest timestamp that those know; `i64::MIN` in an empty log.
     pub last_timestamp_ns: i64,
     /// The newest vouch slot says that the core was closed exactly at `end_position`, and nothing
@@ -182,6 +184,7 @@ pub(crate) fn recover(
         end_position,
         next_sequence: reached.next_sequence,
         last_epoch: reached.last_epoch,
+        next_epoch: reached.next_epoch(),
         last_timestamp_ns: reached.last_timestamp_ns,
         closed: found.closed,
         adoption,

@@ -221,6 +221,7 @@ pub(crate) const fn progress_at_base(span: &SegmentSpan) -> Progress {
         next_sequence: span.base_sequence,
         last_epoch: span.last_epoch,
         last_timestamp_ns: span.last_timestamp_ns,
+        ..Progress::EMPTY
     }
 }
 

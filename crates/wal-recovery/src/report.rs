@@ -82,7 +82,7 @@ pub struct Ending {
 pub enum EndingKind {
     /// Nothing was ever written.
     Empty,
-    /// Closed cleanly, exactly here: nothing was lost, whatever stands behind.
+    /// Closed cleanly, exactly here: nothing was lost.
     Closed,
     /// Not closed; but a vouch slot or the manifest says that the log was durable exactly up to
     /// here. What may be missing is a batch that was acked after that, and of which damage left
@@ -92,9 +92,6 @@ pub enum EndingKind {
     /// the newest acked batch within a second of the crash, it would look like this.
     Unproven,
     /// Something unfinished was dropped.
-    ///
-    /// An end that falls on the end of a block, in a recycled file, looks the same: bytes of an
-    /// earlier life begin right there, and nobody can tell them from a torn write.
     Torn {
         /// How much, at least: nobody can say where a torn write was meant to end.
         dropped_bytes_at_least: u64,

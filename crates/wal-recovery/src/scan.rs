@@ -1,6 +1,6 @@
 //! The forward scan of one segment: record by record, each checked against what the log expects.
 
-use wal_entry::EntryView;
+use wal_entry::{EntryView, OperationView};
 use wal_format::{
     BATCH_ENTRY_HEADER_BYTES, BatchEntries, Mark, RECORD_HEADER_BYTES, RecordKind,
     SEGMENT_HEADER_BYTES, Seal, Unreadable,
@@ -19,12 +19,25 @@ pub(crate) struct Progress {
     pub(crate) next_sequence: u64,
     pub(crate) last_epoch: u64,
     pub(crate) last_timestamp_ns: i64,
+    /// The epoch of the last barrier.
+    pub(crate) barrier_epoch: Option<u64>,
 }
 
 impl Progress {
     /// Before the first entry of an empty log.
-    pub(crate) const EMPTY: Self =
-        Self { position: 0, next_sequence: 0, last_epoch: 0, last_timestamp_ns: i64::MIN };
+    pub(crate) const EMPTY: Self = Self {
+        position: 0,
+        next_sequence: 0,
+        last_epoch: 0,
+        last_timestamp_ns: i64::MIN,
+        barrier_epoch: None,
+    };
+
+    /// The epoch that the next entry may have: not that of a barrier, which is its epoch's last.
+    pub(crate) fn next_epoch(&self) -> u64 {
+        let left = self.barrier_epoch == Some(self.last_epoch);
+        self.last_epoch.saturating_add(u64::from(left))
+    }
 
     /// Epoch and timestamp never fall: raises both to what is known from elsewhere.
     pub(crate) fn raise(&mut self, epoch: u64, timestamp_ns: i64) {
@@ -337,6 +350,9 @@ fn check_entry<'a>(
     progress.next_sequence = progress.next_sequence.saturating_add(1);
     progress.last_epoch = view.epoch();
     progress.last_timestamp_ns = view.timestamp_ns();
+    if matches!(view.operation(), OperationView::EpochBarrier { .. }) {
+        progress.barrier_epoch = Some(view.epoch());
+    }
     Ok(view)
 }
 

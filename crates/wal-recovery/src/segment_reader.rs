@@ -64,6 +64,7 @@ impl<'a> SegmentReader<'a> {
             next_sequence: start.base_sequence,
             last_epoch: start.last_epoch,
             last_timestamp_ns: start.last_timestamp_ns,
+            ..Progress::EMPTY
         };
         let mut claims = Claims::default();
         claims.add_header(&header, u64::MAX);

@@ -475,17 +475,17 @@ fn bytes_of_an_earlier_life_behind_the_end_are_not_the_logs() {
 }
 
 #[test]
-fn bytes_of_an_earlier_life_behind_a_clean_close_are_not_torn() {
+fn garbage_in_the_last_block_of_a_closed_log_is_torn_but_not_unproven() {
     let mut log = new_log();
     let segment = log.core(0).segment();
-    segment.put(b"a", &value(4096 - 8 - 64 - 1)).close();
-    assert_eq!(segment.position(), 4096, "a recycled file's old bytes begin at the very end");
-    let name = segment.name();
+    segment.put(b"a", b"1").close();
+    let (end, name) = (segment.position(), segment.name());
     let mut image = log.finish();
-    image.overwrite(&name, file_offset(4096), &[0xee; 4096]);
-    let found = try_recover_disk(&disk(&image), RecoveryMode::Strict).unwrap();
-    assert_eq!(found.ending(), ("@B".into(), EndingKind::Closed));
-    assert_eq!(found.core(0).adoption, None);
+    image.overwrite(&name, file_offset(end), &[0xee; 8]);
+    let kind = EndingKind::Torn { dropped_bytes_at_least: 4096 - end, unproven: false };
+    assert_eq!(recovered(&image).ending(), ("@B".into(), kind));
+    assert!(recovered(&image).core(0).closed);
+    assert!(try_recover_disk(&disk(&image), RecoveryMode::Strict).is_err());
 }
 
 #[test]

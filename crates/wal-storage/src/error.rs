@@ -249,6 +249,19 @@ impl WalError {
         Self::Io { path: path.into(), operation, source: Arc::new(source) }
     }
 
+    /// The same error about another path: for a file that was renamed since it was opened.
+    #[must_use]
+    pub fn at(self, path: &Path) -> Self {
+        let path = path.to_path_buf();
+        match self {
+            Self::Io { operation, source, .. } => Self::Io { path, operation, source },
+            Self::StorageFull { operation, needed_bytes, .. } => {
+                Self::StorageFull { path, operation, needed_bytes }
+            }
+            other => other,
+        }
+    }
+
     /// Whether a file or directory was not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -5,7 +5,7 @@
 //! these and hold no other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use wal_format::{LogId, Manifest};
@@ -175,7 +175,7 @@ impl CoreLog {
     }
 
     fn lead(&self, device: &mut Device) -> Result<()> {
-        let _lock = self.directory_lock()?;
+        let _held = self.directory_lock()?;
         let (mut batches, wanted) = self.queue.take_closed();
         let sync = wanted > self.queue.durable_position();
         let written =
@@ -213,7 +213,7 @@ impl CoreLog {
     ///
     /// As [`Segments::take`].
     pub(crate) fn take_segment(self: &Arc<Self>, record_bytes: u64) -> Result<Prepared> {
-        let _lock = self.directory_lock()?;
+        let _held = self.directory_lock()?;
         let prepared = self.segments.take(record_bytes)?;
         self.prepare_ahead();
         Ok(prepared)
@@ -223,7 +223,7 @@ impl CoreLog {
     pub(crate) fn prepare_ahead(self: &Arc<Self>) {
         // If there is no thread to be had, the appender who needs the segment prepares it.
         let _ = self.spawn(JobKind::Prepare, Duration::ZERO, |log| {
-            if let Ok(_lock) = log.directory_lock() {
+            if let Ok(_held) = log.directory_lock() {
                 log.segments.prepare_ahead();
             }
         });
@@ -237,7 +237,7 @@ impl CoreLog {
         }
         // If there is no thread to be had, the next opening removes them.
         let _ = self.spawn(JobKind::Prepare, Duration::ZERO, move |log| {
-            if let Ok(_lock) = log.directory_lock() {
+            if let Ok(_held) = log.directory_lock() {
                 log.segments.recycle(&segment_ids);
             }
         });
@@ -260,11 +260,14 @@ impl CoreLog {
     }
 
     fn vouch_if_quiet(self: &Arc<Self>) {
-        let Ok(mut device) = self.device() else {
+        let Ok(_held) = self.directory_lock() else {
             return;
         };
-        let Ok(_lock) = self.directory_lock() else {
-            return;
+        let mut device = match self.device.try_lock() {
+            Ok(device) => device,
+            // Somebody leads, so it is not quiet; and other cores' jobs must not wait for that.
+            Err(TryLockError::WouldBlock) => return self.vouch_after(QUIET_BEFORE_VOUCH),
+            Err(TryLockError::Poisoned(_)) => return,
         };
         let quiet = self.shared.storage.now().saturating_sub(device.last_used);
         if let Some(rest) = QUIET_BEFORE_VOUCH.checked_sub(quiet).filter(|rest| !rest.is_zero()) {
@@ -353,7 +356,7 @@ impl CoreLog {
     }
 
     fn lead_everything_and_vouch(self: &Arc<Self>, open_batch: &mut OpenBatch) -> Result<()> {
-        self.queue.check()?;
+        let _held = self.directory_lock()?;
         self.lead_to(open_batch.position())?;
         match open_batch.start_segment_to_vouch_in(self) {
             // What was recovered stays unproven: a pity, but nothing is lost.

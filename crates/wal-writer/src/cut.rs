@@ -1,8 +1,9 @@
-//! Cutting a core's log back: `truncate` and `reset`.
+//! Cutting logs back: `truncate` and `reset`, of one core or of all at once.
 //!
-//! Three steps, each durable before the next: the segment in which the log will go on has its
-//! name; the manifest says where the log was cut, for segments up to the one before; the new
-//! segment starts there. A crash between any two leaves the log uncut, or cut.
+//! Three steps, each durable before the next: the segments in which the logs will go on have their
+//! names; one replacement of the manifest says where each log was cut, for segments up to the one
+//! before; the new segments start there. A crash between any two leaves all logs uncut, or all
+//! cut.
 
 use std::sync::Arc;
 
@@ -11,21 +12,42 @@ use wal_recovery::find_boundary;
 use wal_storage::{Result, WalError};
 
 use crate::core_log::CoreLog;
+use crate::directory_hold::Held;
 use crate::open_batch::OpenBatch;
+use crate::segments::Prepared;
 
-/// Cuts at a record boundary. Everything appended must be durable.
+/// One core's part of a cut: everything that can go wrong without harm has gone well.
+#[derive(Debug)]
+pub(crate) struct PlannedCut<'a> {
+    log: &'a Arc<CoreLog>,
+    open_batch: &'a mut OpenBatch,
+    place: Place,
+    empties: bool,
+    prepared: Prepared,
+    /// From the first step to the last nobody else may have the directory.
+    _held: Held<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    position: u64,
+    sequence: u64,
+}
+
+/// Plans to cut at a record boundary; `None` if the log ends there already. Everything appended
+/// must be durable.
 ///
 /// # Errors
 ///
-/// [`WalError::NotARecordBoundary`], [`WalError::BelowCheckpoint`], [`WalError::StorageFull`],
-/// with nothing changed; [`WalError::Poisoned`].
-pub(crate) fn truncate(
-    log: &Arc<CoreLog>,
-    open_batch: &mut OpenBatch,
+/// [`WalError::NotARecordBoundary`], [`WalError::InvalidArgument`], [`WalError::BelowCheckpoint`],
+/// [`WalError::StorageFull`], [`WalError::Poisoned`], whatever reading says; nothing has changed.
+pub(crate) fn plan_truncate<'a>(
+    log: &'a Arc<CoreLog>,
+    open_batch: &'a mut OpenBatch,
     position: u64,
-) -> Result<()> {
+) -> Result<Option<PlannedCut<'a>>> {
     if position == open_batch.position() {
-        return Ok(());
+        return Ok(None);
     }
     let checkpoint_position = checkpoint_position(&log.shared.manifest(), log.core);
     if position < checkpoint_position {
@@ -33,64 +55,95 @@ pub(crate) fn truncate(
     }
     let boundary = find_boundary(&*log.shared.storage, log.core, open_batch.spans(), position)?;
     let place = Place { position, sequence: boundary.sequence };
-    cut(log, open_batch, place, |_| {})
+    plan(log, open_batch, place, false).map(Some)
 }
 
-/// Empties the log, whatever a checkpoint says. Everything appended must be durable.
+/// Plans to empty the log, whatever a checkpoint says; `None` if it is empty, and nothing says
+/// that it ever was not. Everything appended must be durable.
 ///
 /// # Errors
 ///
-/// [`WalError::StorageFull`], with nothing changed; [`WalError::Poisoned`].
-pub(crate) fn reset(log: &Arc<CoreLog>, open_batch: &mut OpenBatch) -> Result<()> {
-    if open_batch.spans().is_empty() && open_batch.position() == 0 {
-        return Ok(());
+/// [`WalError::StorageFull`], [`WalError::Poisoned`]; nothing has changed.
+pub(crate) fn plan_reset<'a>(
+    log: &'a Arc<CoreLog>,
+    open_batch: &'a mut OpenBatch,
+) -> Result<Option<PlannedCut<'a>>> {
+    let is_empty = open_batch.spans().is_empty() && open_batch.position() == 0;
+    if is_empty && log.shared.manifest().checkpoint.is_none() {
+        return Ok(None);
     }
-    let core = log.core;
-    let place = Place { position: 0, sequence: 0 };
-    cut(log, open_batch, place, |manifest| {
-        // A checkpoint or a release that still spoke of positions that are gone would make
-        // every later opening find damage.
-        manifest.checkpoint = None;
-        manifest.releases.retain(|release| release.core != core);
-    })
+    plan(log, open_batch, Place { position: 0, sequence: 0 }, true).map(Some)
 }
 
-struct Place {
-    position: u64,
-    sequence: u64,
+/// Carries planned cuts out, all of them or none.
+///
+/// # Errors
+///
+/// [`WalError::StorageFull`] with nothing changed; [`WalError::Poisoned`].
+pub(crate) fn carry_out(cuts: Vec<PlannedCut<'_>>) -> Result<()> {
+    let Some(first) = cuts.first() else {
+        return Ok(());
+    };
+    first.log.shared.replace_manifest(|manifest| {
+        for cut in &cuts {
+            add_cut(&mut manifest.cuts, cut.entry());
+            if cut.empties {
+                // A checkpoint or a release that still spoke of positions that are gone would
+                // make every later opening find damage.
+                manifest.checkpoint = None;
+                manifest.releases.retain(|release| release.core != cut.log.core);
+            }
+        }
+    })?;
+    let mut result = Ok(());
+    for cut in cuts {
+        let started = cut.start();
+        result = result.and(started);
+    }
+    result
 }
 
-fn cut(
-    log: &Arc<CoreLog>,
-    open_batch: &mut OpenBatch,
-    Place { position, sequence }: Place,
-    and: impl FnOnce(&mut Manifest),
-) -> Result<()> {
+fn plan<'a>(
+    log: &'a Arc<CoreLog>,
+    open_batch: &'a mut OpenBatch,
+    place: Place,
+    empties: bool,
+) -> Result<PlannedCut<'a>> {
+    let held = log.directory_lock()?;
     // The segment comes first, so that a full disk changes nothing.
     let prepared = log.take_segment(0)?;
-    let cut = Cut {
-        core: log.core,
-        position,
-        sequence,
-        dead_segment_id: prepared.segment_id - 1,
-        last_epoch: open_batch.last_epoch(),
-        last_timestamp_ns: open_batch.clock().last().unwrap_or(i64::MIN),
-    };
-    log.shared.replace_manifest(|manifest| {
-        add_cut(&mut manifest.cuts, cut);
-        and(manifest);
-    })?;
-    log.begin_new_life();
-    let before: Vec<u64> = open_batch.spans().iter().map(|span| span.segment_id).collect();
-    open_batch.cut(position, sequence);
-    let live = open_batch.spans().len();
-    let segment = open_batch.begin_segment(log, prepared);
-    let mut device = log.device()?;
-    device.start_segment(segment, open_batch.last_epoch()).map_err(|cause| log.poison(cause))?;
-    log.queue.restart_at(position);
-    drop(device);
-    log.recycle(before.into_iter().skip(live).collect());
-    Ok(())
+    Ok(PlannedCut { log, open_batch, place, empties, prepared, _held: held })
+}
+
+impl PlannedCut<'_> {
+    fn entry(&self) -> Cut {
+        Cut {
+            core: self.log.core,
+            position: self.place.position,
+            sequence: self.place.sequence,
+            dead_segment_id: self.prepared.segment_id - 1,
+            last_epoch: self.open_batch.last_epoch(),
+            last_timestamp_ns: self.open_batch.clock().last().unwrap_or(i64::MIN),
+        }
+    }
+
+    /// The manifest says that the log was cut: goes on in the new segment.
+    fn start(self) -> Result<()> {
+        let Self { log, open_batch, place, prepared, .. } = self;
+        log.begin_new_life();
+        let before: Vec<u64> = open_batch.spans().iter().map(|span| span.segment_id).collect();
+        open_batch.cut(place.position, place.sequence);
+        let live = open_batch.spans().len();
+        let segment = open_batch.begin_segment(log, prepared);
+        let mut device = log.device()?;
+        device
+            .start_segment(segment, open_batch.last_epoch())
+            .map_err(|cause| log.poison(cause))?;
+        log.queue.restart_at(place.position);
+        drop(device);
+        log.recycle(before.into_iter().skip(live).collect());
+        Ok(())
+    }
 }
 
 /// Adds a cut that is newer than all of them, and forgets those that it makes redundant: for

@@ -95,7 +95,7 @@ impl Device {
         // The zeroes tell the end of the log from bytes of the file's earlier life.
         let blocks: [&[u8]; 3] =
             [start.as_bytes(), active.vouch_block.as_bytes(), Block::ZERO.as_bytes()];
-        active.segment.file().write_at(&blocks, START_OFFSET, WriteSync::Through)
+        active.segment.write_at(&blocks, START_OFFSET, WriteSync::Through)
     }
 
     /// Says in the active segment's vouch block how far the log is durable, durably. Nothing to
@@ -116,17 +116,17 @@ impl Device {
             manifest_number,
             closed,
         };
-        if active
-            .newest_vouch
-            .is_some_and(|newest| VouchSlot { counter: newest.counter, ..slot } == newest)
-        {
+        // Behind a closing slot nothing follows: a job that is late must not take it back.
+        if active.newest_vouch.is_some_and(|newest| {
+            newest.closed || VouchSlot { counter: newest.counter, ..slot } == newest
+        }) {
             return Ok(());
         }
         slot.encode_into(&mut active.vouch_block, active.segment.salt());
         active.newest_vouch = Some(slot);
         // Write-through covers this block alone; it is only ever about what is durable already.
         let block: [&[u8]; 1] = [active.vouch_block.as_bytes()];
-        active.segment.file().write_at(&block, VOUCH_OFFSET, WriteSync::Through)
+        active.segment.write_at(&block, VOUCH_OFFSET, WriteSync::Through)
     }
 
     fn write_group(&mut self, group: &mut [Batch], sync: bool, starts: bool) -> Result<()> {
@@ -153,7 +153,7 @@ impl Device {
         // before waits for a sync.
         let through = sync && !active.unsynced;
         let how = if through { WriteSync::Through } else { WriteSync::None };
-        active.segment.file().write_at(&slices, offset, how)?;
+        active.segment.write_at(&slices, offset, how)?;
         active.written = written;
         if through {
             self.durable = written;
@@ -167,7 +167,7 @@ impl Device {
         if let Some(active) = &mut self.active
             && active.unsynced
         {
-            active.segment.file().sync()?;
+            active.segment.sync()?;
             active.unsynced = false;
             self.durable = active.written;
         }
@@ -185,5 +185,42 @@ impl Active {
             vouch_block: Block::ZERO,
             newest_vouch: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wal_format::{LogId, SegmentBytes, Start};
+    use wal_sim::SimStorage;
+    use wal_storage::Storage;
+
+    use crate::options::LogOptions;
+    use crate::segments::Segments;
+
+    use super::*;
+
+    #[test]
+    fn a_vouching_job_that_comes_late_does_not_take_the_closing_slot_back() {
+        let disk = SimStorage::new(1);
+        disk.create_directory("core-0000").unwrap();
+        let storage = Arc::new(disk.clone());
+        let segments = Segments::new(storage, 0, LogId([7; 16]), LogOptions::default(), 0);
+        let start = Start {
+            predecessor: None,
+            base_position: 0,
+            base_sequence: 0,
+            last_epoch: 0,
+            last_timestamp_ns: i64::MIN,
+            manifest_number: 1,
+        };
+        let segment = Arc::new(Segment::new(segments.take(0).unwrap(), start));
+        let mut device = Device::new(0, 0);
+        device.start_segment(segment, 0).unwrap();
+        device.vouch(1, false).unwrap();
+        device.vouch(1, true).unwrap();
+        device.vouch(2, false).unwrap();
+        let bytes = disk.read_file("core-0000/00000000000000000001.wal").unwrap();
+        let segment = SegmentBytes::parse(&bytes).unwrap();
+        assert!(segment.newest_vouch().unwrap().closed);
     }
 }

@@ -69,6 +69,8 @@ impl SyncRequest {
         // After a cut the positions mean other bytes.
         self.proof.check(&self.log)?;
         self.log.lead_to(self.proof.position)?;
+        // A cut may have come between.
+        self.proof.check(&self.log)?;
         Ok(self.proof)
     }
 }

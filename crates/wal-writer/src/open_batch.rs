@@ -70,7 +70,7 @@ impl OpenBatch {
             position: found.end_position,
             sequence: found.next_sequence,
             last_epoch: found.last_epoch,
-            epoch: found.last_epoch,
+            epoch: found.next_epoch,
             clock: EntryClock::starting_after(last_timestamp_ns),
             closed_when_found: found.closed,
             ..Self::empty()

@@ -39,6 +39,12 @@ impl Default for LogOptions {
     }
 }
 
+/// More is a mistake: a segment is written through with zeroes before it is used.
+const SEGMENT_BYTES_MAX: u64 = 1 << 40;
+
+/// More is a mistake: so much memory is asked for, per core.
+const BUFFER_BYTES_MAX: u64 = 1 << 32;
+
 /// Size of the first segment of an opening, so that a crash loop does not fill the disk.
 const FIRST_SEGMENT_BYTES: u64 = 256 * 1024;
 
@@ -67,6 +73,15 @@ impl LogOptions {
             return refuse(format!(
                 "batch_bytes is {batch_bytes}; it must be a multiple of 4096, and not 0"
             ));
+        }
+        for (name, bytes, most) in [
+            ("segment_bytes", segment_bytes, SEGMENT_BYTES_MAX),
+            ("batch_bytes", batch_bytes as u64, BUFFER_BYTES_MAX),
+            ("in_flight_bytes", self.in_flight_bytes as u64, BUFFER_BYTES_MAX),
+        ] {
+            if bytes > most {
+                return refuse(format!("{name} is {bytes}; it must be at most {most}"));
+            }
         }
         Ok(())
     }
@@ -102,6 +117,8 @@ mod tests {
         assert!(refused(|o| o.max_record_bytes = 12).contains("max_record_bytes is 12"));
         assert!(refused(|o| o.max_record_bytes = 1 << 28).contains("max_record_bytes"));
         assert!(refused(|o| o.batch_bytes = 100).contains("batch_bytes is 100"));
+        assert!(refused(|o| o.segment_bytes = 1 << 50).contains("segment_bytes"));
+        assert!(refused(|o| o.batch_bytes = 1 << 40).contains("batch_bytes"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Inner {
     closed: VecDeque<Batch>,
+    /// The end of the last batch that was ever closed.
+    closed_position: u64,
     free: Vec<RecordBuffer>,
     /// Buffers that were made and not given up: free, being filled, or in flight.
     buffers: usize,
@@ -50,6 +52,7 @@ impl Queue {
             poisoned: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 closed: VecDeque::new(),
+                closed_position: durable_position,
                 free: Vec::new(),
                 buffers: 0,
                 buffers_max,
@@ -79,12 +82,16 @@ impl Queue {
     }
 
     pub(crate) fn push(&self, batch: Batch) {
-        self.lock().closed.push_back(batch);
+        let mut inner = self.lock();
+        inner.closed_position = batch.end_position;
+        inner.closed.push_back(batch);
     }
 
-    /// Asks for everything below `position` to be durable.
+    /// Asks for everything below `position` to be durable. What is not there, or not any more,
+    /// cannot be asked for.
     pub(crate) fn want(&self, position: u64) {
         let mut inner = self.lock();
+        let position = position.min(inner.closed_position);
         inner.wanted_position = inner.wanted_position.max(position);
     }
 
@@ -116,7 +123,10 @@ impl Queue {
 
     /// After a cut: `position` is the end of the log, and it is durable.
     pub(crate) fn restart_at(&self, position: u64) {
-        self.lock().wanted_position = position;
+        let mut inner = self.lock();
+        inner.closed_position = position;
+        inner.wanted_position = position;
+        drop(inner);
         self.publish_durable(position);
     }
 

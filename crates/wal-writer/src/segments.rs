@@ -5,6 +5,7 @@
 //! changes no metadata. It is *active* from its first batch on, and knows nothing of what
 //! follows.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use wal_format::{
@@ -48,8 +49,15 @@ impl Segment {
         &self.start
     }
 
-    pub(crate) fn file(&self) -> &dyn StorageFile {
-        &*self.prepared.file
+    /// Writes to the segment's file; see [`StorageFile::write_at`].
+    pub(crate) fn write_at(&self, slices: &[&[u8]], offset: u64, sync: WriteSync) -> Result<()> {
+        let written = self.prepared.file.write_at(slices, offset, sync);
+        written.map_err(|error| error.at(&self.prepared.path))
+    }
+
+    /// Syncs the segment's file; see [`StorageFile::sync`].
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.prepared.file.sync().map_err(|error| error.at(&self.prepared.path))
     }
 
     /// Where a position of this segment lies in its file.
@@ -76,6 +84,8 @@ pub(crate) struct Prepared {
     size_bytes: u64,
     max_record_bytes: u32,
     file: Box<dyn StorageFile>,
+    /// What the file is called now; it was opened under a temporary name.
+    path: PathBuf,
 }
 
 /// Hands out ready segments of one core in the order of their numbers, and gets the next ready
@@ -172,9 +182,15 @@ impl Segments {
                     return Ok(self.handed_out(&mut state, prepared));
                 }
                 // Too small for this record: the same number again, in a larger file.
-                Next::Ready(_) | Next::Missing => {
+                Next::Ready(too_small) => {
                     state.stalls += u64::from(!waited);
-                    let (mut state, prepared) = self.prepare_next(state, needed_bytes);
+                    let (mut state, prepared) =
+                        self.prepare_next(state, needed_bytes, Some(too_small));
+                    return prepared.map(|prepared| self.handed_out(&mut state, prepared));
+                }
+                Next::Missing => {
+                    state.stalls += u64::from(!waited);
+                    let (mut state, prepared) = self.prepare_next(state, needed_bytes, None);
                     return prepared.map(|prepared| self.handed_out(&mut state, prepared));
                 }
                 Next::BeingPrepared => {
@@ -194,7 +210,7 @@ impl Segments {
             return;
         }
         state.next = Next::BeingPrepared;
-        let (mut state, prepared) = self.prepare_next(state, SEGMENT_BYTES_MIN);
+        let (mut state, prepared) = self.prepare_next(state, SEGMENT_BYTES_MIN, None);
         if let Ok(prepared) = prepared {
             state.next = Next::Ready(prepared);
         }
@@ -255,30 +271,45 @@ impl Segments {
 
     /// Prepares the next segment without holding the lock, and says so to those who wait.
     ///
-    /// [`State::next`] must be [`Next::BeingPrepared`]; it is [`Next::Missing`] afterwards.
+    /// [`State::next`] must be [`Next::BeingPrepared`]; it is [`Next::Missing`] afterwards, or
+    /// what was ready `before`, if this failed while that still had the name: a large record that
+    /// a full disk has no room for must not cost the small ones their place.
     fn prepare_next<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         needed_bytes: u64,
+        before: Option<Prepared>,
     ) -> (MutexGuard<'a, State>, Result<Prepared>) {
         let segment_id = state.next_id;
         let size_bytes = state.next_size_bytes.max(needed_bytes);
         let spare = state.spares.iter().position(|spare| spare.size_bytes >= size_bytes);
         let spare = spare.map(|index| state.spares.swap_remove(index));
         drop(state);
+        let mut takes_name = false;
         let prepared = {
             let _reset = ResetOnPanic(self);
-            self.prepare(segment_id, size_bytes, spare)
+            self.prepare(segment_id, size_bytes, spare, &mut takes_name)
         };
         let mut state = self.lock();
-        state.next = Next::Missing;
+        state.next = match before {
+            Some(before) if prepared.is_err() && !takes_name => Next::Ready(before),
+            _ => Next::Missing,
+        };
         self.changed.notify_all();
         (state, prepared)
     }
 
     /// Makes a segment ready: under a temporary name zeroed, or recycled, and given its identity;
     /// durable; and only then renamed to its number, in place of an unused file that may have it.
-    fn prepare(&self, segment_id: u64, size_bytes: u64, spare: Option<Spare>) -> Result<Prepared> {
+    ///
+    /// `takes_name` is set once the number may no longer stand for what had it before.
+    fn prepare(
+        &self,
+        segment_id: u64,
+        size_bytes: u64,
+        spare: Option<Spare>,
+        takes_name: &mut bool,
+    ) -> Result<Prepared> {
         let mut salt = [0; 8];
         self.storage.fill_random(&mut salt)?;
         let salt = u64::from_le_bytes(salt);
@@ -310,12 +341,15 @@ impl Segments {
         };
         file.write_at(&[identity.encode().as_bytes()], 0, WriteSync::None)?;
         file.sync()?;
-        self.storage.rename(&name, &self.path(SegmentFile(segment_id)))?;
+        *takes_name = true;
+        let named = self.path(SegmentFile(segment_id));
+        self.storage.rename(&name, &named)?;
         // If this fails, the file that now may or may not have the name is never used: the next
         // try renames a new one over it.
         self.storage.sync_directory(&self.directory)?;
         let max_record_bytes = identity.max_record_bytes;
-        Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file })
+        let path = self.storage.path().join(named);
+        Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file, path })
     }
 
     fn create(&self, name: &str, size_bytes: u64) -> Result<Box<dyn StorageFile>> {

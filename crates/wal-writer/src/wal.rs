@@ -53,6 +53,9 @@ impl Wal {
         let lock = storage.lock()?;
         let recovered = recover(&storage, options.recovery_mode)?;
         selection.check(recovered.manifest.as_ref())?;
+        if let Some(manifest) = &recovered.manifest {
+            refuse_unknown_features(&*storage, manifest)?;
+        }
         let replay = recovered.replay(&storage);
 
         // The order matters: what was found is durable before anything is written that builds
@@ -110,7 +113,8 @@ impl Wal {
         u32::try_from(self.cores.len()).unwrap_or(u32::MAX)
     }
 
-    /// The epoch that writers begin with in this opening.
+    /// The epoch that writers begin with in this opening: one above the highest that any entry has,
+    /// so that entries of different openings can be told apart; 0 in an empty log.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
@@ -214,10 +218,7 @@ fn open_manifest(
     epoch: u64,
 ) -> Result<ManifestStore> {
     let store = match &recovered.manifest {
-        Some(manifest) => {
-            refuse_unknown_features(storage, manifest)?;
-            ManifestStore::open(storage, manifest.clone(), newest_slot(recovered))?
-        }
+        Some(manifest) => ManifestStore::open(storage, manifest.clone(), newest_slot(recovered))?,
         None => {
             let mut log_id = [0; 16];
             storage.fill_random(&mut log_id)?;
@@ -320,9 +321,12 @@ fn remove_leftovers(shared: &LogShared, recovered: &RecoveredLog) {
         for name in &core.temporaries {
             let _ = shared.storage.remove(&format!("{directory}/{name}"));
         }
-        for other in
-            core.other_segments.iter().filter(|other| other.why != OtherSegmentKind::Unused)
-        {
+        let head_id = highest_used_id(core);
+        for other in &core.other_segments {
+            // Above the last segment, an unused one keeps its name until another takes it.
+            if other.why == OtherSegmentKind::Unused && other.segment_id > head_id {
+                continue;
+            }
             let name = format!("{directory}/{}", wal_format::SegmentFile(other.segment_id));
             let is_dead = other.why == OtherSegmentKind::Dead;
             if !is_dead || take_start(&*shared.storage, &name).is_ok() {

@@ -9,7 +9,7 @@ use wal_recovery::Recovery;
 use wal_storage::{OsStorage, Result, Storage, WalError};
 
 use crate::core_log::CoreLog;
-use crate::cut;
+use crate::cut::{self, PlannedCut};
 use crate::external_sync::{SyncRequest, Synced};
 use crate::open_batch::{OpenBatch, Room};
 use crate::options::LogOptions;
@@ -80,7 +80,10 @@ impl CoreWalWriter {
     ///
     /// As [`new`](Self::new) and [`truncate`](Self::truncate); nothing has been cut then.
     pub fn open_at(core_id: u16, path: &Path, position: u64) -> Result<Self> {
-        let mut writer = Self::new(core_id, path)?;
+        // A mistyped path must not become a log.
+        let storage = if position == 0 { OsStorage::create(path) } else { OsStorage::open(path) };
+        let options = LogOptions::default();
+        let (mut writer, _) = Self::with_storage(core_id, Arc::new(storage?), options)?;
         writer.truncate(position)?;
         Ok(writer)
     }
@@ -108,8 +111,8 @@ impl CoreWalWriter {
     ///
     /// # Errors
     ///
-    /// [`WalError::RecordTooLarge`]; [`WalError::StorageFull`] if the next segment cannot be had;
-    /// [`WalError::Poisoned`]. Nothing was appended then, position and sequence are as they were.
+    /// [`WalError::RecordTooLarge`]; [`WalError::StorageFull`], or another error of the storage, if
+    /// the next segment cannot be had; [`WalError::Poisoned`]. Nothing was appended then, position and sequence are as they were.
     #[inline]
     pub fn append_put(&mut self, key: &[u8], value: &[u8]) -> Result<u64> {
         self.append_operation(OperationRef::Put { key, value })
@@ -260,12 +263,13 @@ impl CoreWalWriter {
     ///
     /// # Errors
     ///
-    /// [`WalError::NotARecordBoundary`]; [`WalError::BelowCheckpoint`];
-    /// [`WalError::StorageFull`] if the segment that must be started cannot be had: nothing has
-    /// been cut in all three cases. [`WalError::Poisoned`].
+    /// [`WalError::NotARecordBoundary`]; [`WalError::InvalidArgument`] if `position` lies outside
+    /// the log; [`WalError::BelowCheckpoint`]; [`WalError::StorageFull`], or another error of the
+    /// storage, if the segment that must be started cannot be had: nothing has been cut in all of
+    /// these cases. [`WalError::Poisoned`].
     pub fn truncate(&mut self, position: u64) -> Result<()> {
-        self.sync()?;
-        cut::truncate(&self.log, &mut self.open_batch, position)?;
+        let planned = self.plan_truncate(position)?;
+        cut::carry_out(planned.into_iter().collect())?;
         self.is_cut();
         Ok(())
     }
@@ -275,11 +279,11 @@ impl CoreWalWriter {
     ///
     /// # Errors
     ///
-    /// [`WalError::StorageFull`] if the segment that must be started cannot be had, with nothing
-    /// changed; [`WalError::Poisoned`].
+    /// [`WalError::StorageFull`], or another error of the storage, if the segment that must be
+    /// started cannot be had, with nothing changed; [`WalError::Poisoned`].
     pub fn reset(&mut self) -> Result<()> {
-        self.sync()?;
-        cut::reset(&self.log, &mut self.open_batch)?;
+        let planned = self.plan_reset()?;
+        cut::carry_out(planned.into_iter().collect())?;
         self.is_cut();
         Ok(())
     }
@@ -370,7 +374,18 @@ impl CoreWalWriter {
         self.synced_sequence = sequence;
     }
 
-    fn is_cut(&mut self) {
+    pub(crate) fn plan_truncate(&mut self, position: u64) -> Result<Option<PlannedCut<'_>>> {
+        self.sync()?;
+        cut::plan_truncate(&self.log, &mut self.open_batch, position)
+    }
+
+    pub(crate) fn plan_reset(&mut self) -> Result<Option<PlannedCut<'_>>> {
+        self.sync()?;
+        cut::plan_reset(&self.log, &mut self.open_batch)
+    }
+
+    /// After a planned cut was carried out.
+    pub(crate) fn is_cut(&mut self) {
         self.is_synced_to(self.open_batch.position(), self.open_batch.sequence());
     }
 

@@ -2,6 +2,7 @@
 
 use wal_storage::{Result, WalError};
 
+use crate::cut;
 use crate::writer::CoreWalWriter;
 
 /// The writers of all cores of a log, for programs that append from one thread and for what
@@ -99,13 +100,14 @@ impl CoreWriters {
         Ok(epoch + 1)
     }
 
-    /// Cuts every core's log back: `positions` has one for each core, in order.
+    /// Cuts every core's log back, all at once: `positions` has one for each core, in order. A
+    /// crash leaves all of them cut, or none.
     ///
     /// # Errors
     ///
-    /// [`WalError::InvalidArgument`] if there are more or fewer positions than cores, with
-    /// nothing changed; otherwise as [`CoreWalWriter::truncate`] for the first core that fails,
-    /// with the cores before it cut.
+    /// [`WalError::InvalidArgument`] if there are more or fewer positions than cores; otherwise as
+    /// [`CoreWalWriter::truncate`] for the first core that fails. Nothing has been cut then,
+    /// unless a core was poisoned.
     pub fn truncate(&mut self, positions: &[u64]) -> Result<()> {
         if positions.len() != self.writers.len() {
             return Err(WalError::InvalidArgument {
@@ -116,19 +118,26 @@ impl CoreWriters {
                 ),
             });
         }
-        self.writers
-            .iter_mut()
-            .zip(positions)
-            .try_for_each(|(writer, &position)| writer.truncate(position))
+        let writers = self.writers.iter_mut().zip(positions);
+        let planned: Result<Vec<_>> =
+            writers.map(|(writer, &position)| writer.plan_truncate(position)).collect();
+        cut::carry_out(planned?.into_iter().flatten().collect())?;
+        self.writers.iter_mut().for_each(CoreWalWriter::is_cut);
+        Ok(())
     }
 
-    /// Empties every core's log.
+    /// Empties every core's log, all at once: a crash leaves all of them empty, or none.
     ///
     /// # Errors
     ///
-    /// As [`CoreWalWriter::reset`] for the first core that fails, with the cores before it empty.
+    /// As [`CoreWalWriter::reset`] for the first core that fails; nothing has changed then, unless
+    /// a core was poisoned.
     pub fn reset(&mut self) -> Result<()> {
-        self.writers.iter_mut().try_for_each(CoreWalWriter::reset)
+        let planned: Result<Vec<_>> =
+            self.writers.iter_mut().map(CoreWalWriter::plan_reset).collect();
+        cut::carry_out(planned?.into_iter().flatten().collect())?;
+        self.writers.iter_mut().for_each(CoreWalWriter::is_cut);
+        Ok(())
     }
 
     fn on_each(&mut self, mut act: impl FnMut(&mut CoreWalWriter) -> Result<()>) -> Result<()> {

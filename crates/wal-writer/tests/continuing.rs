@@ -1,5 +1,7 @@
 //! Goal: a log goes on where it ended, through closes, crashes and full segments.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
+
 use std::sync::Arc;
 
 use wal_entry::{Offsets, OperationView};
@@ -76,7 +78,7 @@ fn a_clean_close_leaves_nothing_to_prove() {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     let (writer, recovery) = CoreWalWriter::with_storage(3, storage, tiny()).unwrap();
     println!("{}", recovery.report());
-    assert_eq!(writer.epoch(), 0, "the highest epoch of an entry");
+    assert_eq!(writer.epoch(), 1, "the barrier was the last entry of epoch 0");
     let mut entries = Vec::new();
     recovery.for_each(|entry| entries.push(entry.to_entry())).unwrap();
     assert_eq!(entries.len(), 2);

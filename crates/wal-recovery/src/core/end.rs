@@ -54,10 +54,7 @@ impl CoreRecovery<'_> {
         let closed = following != Following::Torn
             && newest_vouch
                 .is_some_and(|slot| slot.closed && slot.durable_position == progress.position);
-        // Nobody writes behind a clean close, for every opening starts a new segment. What is
-        // unreadable there is left from an earlier life of the file, and nothing was dropped.
-        let is_left_behind = closed && !stopped.mark_is_behind;
-        let is_torn = decision == Decision::Torn && !is_left_behind;
+        let is_torn = decision == Decision::Torn;
         if is_torn && self.mode == RecoveryMode::Strict {
             return Err(self.torn_in_strict_mode(&stopped));
         }
