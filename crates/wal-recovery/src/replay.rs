@@ -119,6 +119,9 @@ impl Recovery {
     /// Visits the entries of all cores in [replay order](wal_entry::ReplayOrder), until a visit
     /// fails.
     ///
+    /// A closure must say what it fails with: `|entry| -> Result<(), MyError> { … }`, or call a
+    /// function that does, such as `|entry| state.apply(entry)`.
+    ///
     /// # Errors
     ///
     /// The visit's error, or one of [`for_each`](Self::for_each).

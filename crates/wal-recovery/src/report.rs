@@ -117,6 +117,12 @@ impl Ending {
 }
 
 impl RecoveryReport {
+    /// Bytes of records of all cores that are still there.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.cores.iter().map(|core| core.bytes).sum()
+    }
+
     /// All entries of all cores.
     #[must_use]
     pub fn entries(&self) -> u64 {
@@ -181,7 +187,8 @@ impl fmt::Display for AtPosition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ending, position) = self;
         match ending.kind {
-            EndingKind::Empty | EndingKind::Closed => write!(f, "closed at {position}")?,
+            EndingKind::Empty => return write!(f, "empty"),
+            EndingKind::Closed => return write!(f, "closed at {position}"),
             EndingKind::Proven => write!(f, "ends at {position}, proven")?,
             EndingKind::Unproven => write!(f, "ends at {position}, unproven")?,
             EndingKind::Torn { dropped_bytes_at_least, unproven } => {
