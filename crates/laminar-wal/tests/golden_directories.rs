@@ -58,7 +58,7 @@ fn golden_directories_are_written_on_request_alone() {
     ] {
         let directory = PathBuf::from(&target).join(name);
         fs::create_dir_all(directory.join("log")).unwrap();
-        disk.to_directory(&directory.join("log")).unwrap();
+        disk.to_directory(directory.join("log")).unwrap();
         let recovery = laminar_wal::read(directory.join("log"), RecoveryMode::TornTail).unwrap();
         fs::write(directory.join("entries.txt"), entries(&recovery)).unwrap();
         fs::write(directory.join("endings.txt"), endings(&recovery)).unwrap();

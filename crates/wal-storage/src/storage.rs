@@ -91,8 +91,8 @@ pub trait Storage: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// After an error none of the changes may be counted on, and a later `Ok` proves nothing
-    /// about them.
+    /// After an error none of the changes may be counted on, and a later `Ok` of the same process
+    /// proves nothing about them.
     fn sync_directory(&self, directory: &str) -> Result<()>;
 
     /// Bytes that this process could still write to the file system of the directory.
