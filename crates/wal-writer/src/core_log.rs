@@ -219,6 +219,20 @@ impl CoreLog {
         Ok(prepared)
     }
 
+    /// Takes the segment in which the log goes on behind a cut, and begins with small ones again:
+    /// who cuts often must not fill the disk with large segments that hold next to nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segments::take`].
+    pub(crate) fn take_segment_behind_cut(self: &Arc<Self>) -> Result<Prepared> {
+        let _held = self.directory_lock()?;
+        let prepared = self.segments.take(0)?;
+        self.segments.restart_growth();
+        self.prepare_ahead();
+        Ok(prepared)
+    }
+
     /// Has the background get the next segment ready.
     pub(crate) fn prepare_ahead(self: &Arc<Self>) {
         // If there is no thread to be had, the appender who needs the segment prepares it.

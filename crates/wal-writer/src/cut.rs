@@ -111,7 +111,7 @@ fn plan<'a>(
 ) -> Result<PlannedCut<'a>> {
     let held = log.directory_lock()?;
     // The segment comes first, so that a full disk changes nothing.
-    let prepared = log.take_segment(0)?;
+    let prepared = log.take_segment_behind_cut()?;
     Ok(PlannedCut { log, open_batch, place, empties, prepared, _held: held })
 }
 

@@ -202,6 +202,11 @@ impl Segments {
         }
     }
 
+    /// Makes the next segments small again, each twice the one before.
+    pub(crate) fn restart_growth(&self) {
+        self.lock().next_size_bytes = self.options.first_segment_bytes();
+    }
+
     /// Gets the next segment ready, if nobody has yet. For the background; an error is met again,
     /// and reported, by whoever needs the segment.
     pub(crate) fn prepare_ahead(&self) {
