@@ -54,7 +54,8 @@ pub use wal_writer::{
     CoreSelection, CoreWalWriter, CoreWriters, LogOptions, Stalls, SyncRequest, Synced, Wal,
 };
 
-/// Compiles and runs the examples in README.md.
+/// Compiles and runs the examples of both READMEs.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct ReadmeDoctests;

@@ -124,6 +124,15 @@ enum Next {
     Ready(Prepared),
 }
 
+impl Next {
+    fn ready(self) -> Option<Prepared> {
+        match self {
+            Self::Ready(prepared) => Some(prepared),
+            Self::Missing | Self::BeingPrepared => None,
+        }
+    }
+}
+
 /// A file of a segment that is not part of the log any more. It has a temporary name, durably,
 /// so whatever is written to it cannot be taken for the old segment.
 #[derive(Debug)]
@@ -181,16 +190,11 @@ impl Segments {
                     state.next = Next::Missing;
                     return Ok(self.handed_out(&mut state, prepared));
                 }
-                // Too small for this record: the same number again, in a larger file.
-                Next::Ready(too_small) => {
+                next @ (Next::Ready(_) | Next::Missing) => {
                     state.stalls += u64::from(!waited);
-                    let (mut state, prepared) =
-                        self.prepare_next(state, needed_bytes, Some(too_small));
-                    return prepared.map(|prepared| self.handed_out(&mut state, prepared));
-                }
-                Next::Missing => {
-                    state.stalls += u64::from(!waited);
-                    let (mut state, prepared) = self.prepare_next(state, needed_bytes, None);
+                    // One that is ready is too small: the same number again, in a larger file.
+                    let too_small = next.ready();
+                    let (mut state, prepared) = self.prepare_next(state, needed_bytes, too_small);
                     return prepared.map(|prepared| self.handed_out(&mut state, prepared));
                 }
                 Next::BeingPrepared => {
