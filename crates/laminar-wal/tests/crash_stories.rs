@@ -14,7 +14,7 @@ mod support;
 
 use std::thread;
 
-use laminar_wal::{CoreWalWriter, EndingKind, WalError, WalOptions};
+use laminar_wal::{CoreWalWriter, EndingKind, RecoveryMode, WalError, WalOptions};
 use support::{LONG_LIFE, TestLog, crash_plans, seeds, segment, small};
 use wal_format::{Checkpoint, CheckpointCore, Manifest, SEGMENT_HEADER_BYTES};
 use wal_sim::{CrashPlan, Fault, Granularity, OperationKind, Part, SimStorage};
@@ -100,6 +100,37 @@ fn a_process_that_dies_at_any_moment_and_then_loses_power_keeps_what_the_next_on
     Ok(())
 }
 
+#[test]
+fn a_process_that_dies_in_a_cut_and_a_power_loss_in_the_next_opening_leave_one_manifest()
+-> Result<()> {
+    // The newest manifest may be in the page cache alone: were the other slot written first, both
+    // could be gone.
+    let mut log = TestLog::new(1);
+    log.append_n(0, 3)?;
+    log.sync(0)?;
+    log.run_jobs();
+    log.watch();
+    log.truncate(0, 1)?;
+    for moment in log.take_moments() {
+        let mut opening = TestLog::closed(moment.disk.kill(), 1, moment.model.clone());
+        opening.watch();
+        opening.reopen()?;
+        for again in opening.take_moments() {
+            for plan in crash_plans(0..30) {
+                // Until the opening has ended nobody has seen what it found: what was promised by
+                // then counts.
+                let mut after = TestLog::closed(again.disk.crash(plan), 1, moment.model.clone());
+                after.story =
+                    format!("before {} and {}, {plan:?}", moment.operation, again.operation);
+                after.reopen().unwrap_or_else(|error| panic!("{}: {error}", after.story));
+                after.leave();
+            }
+        }
+        opening.leave();
+    }
+    Ok(())
+}
+
 // ---- writing and syncing ----
 
 #[test]
@@ -159,6 +190,26 @@ fn nothing_of_the_next_segment_is_durable_before_all_of_this_one() -> Result<()>
             moment.crash(plan).leave();
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_quiet_core_vouches_for_what_was_synced_and_not_for_what_was_only_written() -> Result<()> {
+    let mut log = TestLog::new(1);
+    log.append(0, 10)?;
+    log.sync(0)?;
+    // Full buffers go to the disk, and nobody waits for them.
+    for _ in 0..4 {
+        log.append(0, 3000)?;
+    }
+    log.watch();
+    log.be_quiet();
+    for moment in log.take_moments() {
+        moment.crash(CrashPlan::lose_everything_unsynced()).leave();
+    }
+    // Did the slot claim them, losing them would look like damage.
+    log.crash_losing_everything()?;
+    assert_eq!(log.model.core(0).entries.len(), 1);
     Ok(())
 }
 
@@ -580,6 +631,32 @@ fn a_log_that_is_cut_over_and_over_does_not_keep_its_files() -> Result<()> {
     assert!(log.disk.names().len() < 10, "{:?}", log.disk.names());
     let taken = (1 << 40) - log.disk.free_bytes()?;
     assert!(taken < 1 << 20, "{taken}");
+    Ok(())
+}
+
+#[test]
+fn a_recycled_file_that_was_prepared_and_never_used_is_no_torn_tail() -> Result<()> {
+    let mut log = TestLog::new(1);
+    for _ in 0..3 {
+        for _ in 0..30 {
+            log.append(0, 1000)?;
+            log.run_jobs();
+        }
+        log.be_quiet();
+        log.reset(0)?;
+        log.run_jobs();
+    }
+    // One of the freed files has been prepared by now.
+    for _ in 0..12 {
+        log.append(0, 1000)?;
+        log.run_jobs();
+    }
+    log.sync(0)?;
+    log.crash_losing_everything()?;
+    assert!(!log.found(0).ending.is_torn(), "{}", log.found(0));
+    log.close()?;
+    let strict = small(&log.disk).recovery_mode(RecoveryMode::Strict).open()?;
+    assert_eq!(strict.1.report().core(0).unwrap().ending.kind, EndingKind::Closed);
     Ok(())
 }
 

@@ -97,8 +97,8 @@ fn promise_5_every_waiter_gets_it_also_when_the_write_went_well_and_the_sync_did
     log.append(0, 10)?;
     log.sync(0)?;
     let synced = log.writer(0).synced_position();
-    // Buffers that are written before anybody waits for them.
-    for _ in 0..4 {
+    // Buffers of one segment, of which some are written before anybody waits for them.
+    for _ in 0..3 {
         log.append(0, 3000)?;
     }
     let requests = [log.writer(0).start_sync()?, log.writer(0).start_sync()?];
@@ -188,5 +188,17 @@ fn promise_5_what_fails_while_a_segment_is_prepared_costs_that_segment_alone() -
         log.sync(0)?;
         log.crash_losing_everything()?;
     }
+    Ok(())
+}
+
+#[test]
+fn promise_5_the_first_cause_stays_the_first_whatever_fails_later() -> Result<()> {
+    let mut log = about_to_fail();
+    log.append_n(0, 1)?;
+    let cause = first_cause(&log.sync(0).unwrap_err());
+    log.disk.inject(Fault::on(OperationKind::Sync).named("MANIFEST"));
+    log.reset(1).unwrap_err();
+    assert!(first_cause(&log.sync(1).unwrap_err()).contains("MANIFEST"));
+    assert_eq!(first_cause(&log.sync(0).unwrap_err()), cause);
     Ok(())
 }

@@ -14,7 +14,7 @@
 mod support;
 
 use laminar_wal::WalEntry;
-use support::{Model, TestLog, small};
+use support::{Model, TestLog, crash_plans, small};
 use wal_sim::{CrashPlan, SimStorage};
 use wal_storage::Result;
 
@@ -110,6 +110,35 @@ fn promise_6_epoch_and_time_do_not_fall_over_a_cut() -> Result<()> {
         let new = entries(&log.disk, 1)[keep].clone();
         assert!(new.timestamp_ns > last_ns, "{new:?}");
         assert!(new.epoch >= 9, "{new:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn promise_6_epoch_and_time_do_not_fall_if_power_fails_during_a_cut() -> Result<()> {
+    for keep in [0, 1] {
+        let mut log = TestLog::new(1);
+        log.append(0, 10)?;
+        log.writer(0).set_epoch(9)?;
+        log.append(0, 10)?;
+        log.sync(0)?;
+        let last_ns = entries(&log.disk, 1)[1].timestamp_ns;
+        log.disk.step_wall_clock(-1000 * SECOND_NS);
+        log.watch();
+        log.truncate(0, keep)?;
+        log.run_jobs();
+        for moment in log.take_moments() {
+            for plan in crash_plans(0..4) {
+                // The manifest may know of the cut, and no segment yet.
+                let mut after = moment.crash(plan);
+                let kept = after.model.core(0).entries.len();
+                assert!(after.writer(0).epoch() >= 9, "{kept} entries kept");
+                after.append(0, 10)?;
+                after.sync(0)?;
+                let new = entries(&after.disk, 1)[kept].clone();
+                assert!(new.timestamp_ns > last_ns && new.epoch >= 9, "{new:?}");
+            }
+        }
     }
     Ok(())
 }
