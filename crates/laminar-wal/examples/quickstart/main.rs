@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example quickstart
-//! cargo run --release --example quickstart -- FILE --seed 7 --keep /tmp/word-count-log
+//! cargo run --release --example quickstart -- FILE --seed 7 --keep word-count-log
 //! ```
 //!
 //! Begin with `word_count.rs`: it is the program that you would write. The rest is there to prove
