@@ -94,26 +94,3 @@ fn a_clean_close_leaves_nothing_to_prove() {
         })
         .unwrap();
 }
-
-#[test]
-fn cutting_often_costs_small_segments_only() {
-    let disk = SimStorage::new(1);
-    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    let (mut writer, recovery) =
-        CoreWalWriter::with_storage(0, storage, LogOptions::default()).unwrap();
-    drop(recovery);
-    let mut boundary = 0;
-    for n in 0..100_u32 {
-        let position = writer.append_put(&n.to_le_bytes(), &[1; 100]).unwrap();
-        if n % 2 == 1 {
-            writer.truncate(boundary).unwrap();
-        } else {
-            boundary = position;
-        }
-        disk.run_jobs();
-    }
-    let names = disk.names();
-    let bytes: usize =
-        names.iter().map(|name| disk.read_file(name).unwrap_or_default().len()).sum();
-    assert!(bytes < 100 * 256 * 1024, "{bytes} bytes in {} files", names.len());
-}

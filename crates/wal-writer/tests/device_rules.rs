@@ -216,3 +216,20 @@ fn closing_says_so_in_the_vouch_block_and_an_unused_opening_writes_no_segment() 
         segment_operations(&disk).iter().all(|operation| operation.kind != OperationKind::Write)
     );
 }
+
+#[test]
+fn behind_records_that_end_with_their_block_a_block_of_zeroes_is_written() {
+    let disk = SimStorage::new(1);
+    let mut writer = open(&disk);
+    disk.set_tracing(true);
+    writer.append_put(b"key", &[1; 4021]).unwrap();
+    assert_eq!(writer.position(), 4096);
+    writer.sync().unwrap();
+    // Without it, a recycled file would show bytes of its earlier life right behind the log's end.
+    let last = segment_operations(&disk).pop().unwrap();
+    assert_eq!((last.range, last.through), (4096..12288 + 2 * 4096, true));
+    // The next batch begins in that very block.
+    writer.append_put(b"next", b"").unwrap();
+    writer.sync().unwrap();
+    assert_eq!(segment_operations(&disk).pop().unwrap().range, 12288 + 4096..12288 + 2 * 4096);
+}
