@@ -27,18 +27,19 @@
 //! `length % 64 + 128 + length / 64 * 256`, then the distance to it, an `i32` that counts from the
 //! first byte of that `u32`. Text never begins with a byte like 128, so the two are told apart.
 //!
-//! **Written by hand, read through rkyv.** Appending is the hottest path of a log, and rkyv's
-//! general serializer is made for more than these few stores, so the bytes are put together here.
-//! They stay rkyv's bytes: offsets and sizes come from rkyv's own archived types,
-//! the assertions below pin them at compile time, and the tests compare with rkyv's serializer. To
-//! read, rkyv checks the bytes first; then they must be the one encoding of what they say.
+//! **Written and checked by hand.** Appending and replaying are the hottest paths of a log, and
+//! rkyv's general serializer and validator are made for more than these few words, so the root is
+//! put together here, and an archive is accepted only if its root is the one made again from what it
+//! says. The bytes stay rkyv's: offsets and sizes come from rkyv's own archived types, the
+//! assertions below pin them at compile time, and the tests compare with rkyv's serializer and with
+//! its checked access. A commit's sources, which are rare and have text in them, rkyv checks itself.
 //!
 //! This is the only file that names rkyv, apart from the derives on the owned types.
 
 use std::mem::{align_of, offset_of, size_of};
 
 use rkyv::option::ArchivedOption;
-use rkyv::primitive::{ArchivedI64, ArchivedU64};
+use rkyv::primitive::{ArchivedI64, ArchivedIsize, ArchivedU64};
 use rkyv::rancor::Failure;
 use rkyv::string::ArchivedString;
 use rkyv::tuple::ArchivedTuple2;
@@ -48,6 +49,8 @@ use crate::borrowed::{EntryRef, OperationRef};
 use crate::entry::ArchivedWalEntry;
 use crate::offsets::{ArchivedOffsets, Offsets};
 use crate::operation::ArchivedWalOperation;
+use crate::order::ReplayOrder;
+use crate::view::{EntryView, OffsetsView, OperationView};
 
 /// The buffer into which entries are archived: a byte vector whose first byte stands at a multiple
 /// of 4096 in memory, as direct I/O wants it, and every eighth therefore where archives want it.
@@ -143,7 +146,12 @@ pub(crate) fn archive_into(entry: &EntryRef<'_>, buffer: &mut RecordBuffer) {
 }
 
 /// The entry archived in `bytes`, if they are the archive of an entry and nothing else.
-pub(crate) fn access(bytes: &[u8]) -> Result<&ArchivedWalEntry, InvalidArchive> {
+///
+/// The lengths of what stands in the body are read from the root; then the root is made again from
+/// what was read and compared. That pins every distance and every zero, so equal entries have equal
+/// bytes, and a tool may compare archives without reading them.
+#[inline]
+pub(crate) fn access(bytes: &[u8]) -> Result<EntryView<'_>, InvalidArchive> {
     let invalid = |reason| InvalidArchive { reason };
     let length = bytes.len();
     if length > ARCHIVE_BYTES_MAX {
@@ -158,62 +166,61 @@ pub(crate) fn access(bytes: &[u8]) -> Result<&ArchivedWalEntry, InvalidArchive> 
     if !bytes.as_ptr().cast::<ArchivedWalEntry>().is_aligned() {
         return Err(invalid(Reason::Misaligned));
     }
-    // Only so that the message can say it: rkyv would refuse the tag too.
-    let tag = root[OPERATION];
-    if tag > tag::EPOCH_BARRIER {
-        return Err(invalid(Reason::UnknownOperation { tag }));
-    }
-    let entry = rkyv::api::low::access::<ArchivedWalEntry, Failure>(bytes)
-        .map_err(|Failure| invalid(Reason::Malformed { length }))?;
-    if let ArchivedWalOperation::Commit { offsets, .. } = &entry.operation
-        && !offsets.iter().is_sorted_by(|(a, _), (b, _)| a < b)
-    {
-        return Err(invalid(Reason::UnsortedSources));
-    }
-    if !is_the_encoding(entry, body, root) {
+    let root = Root::read(root);
+    let (operation, unpadded_bytes) = match root.tag() {
+        tag::PUT => match root.key_and_value(body) {
+            Some((key, value)) => (OperationView::Put { key, value }, key.len() + value.len()),
+            None => return Err(invalid(Reason::Malformed { length })),
+        },
+        tag::DELETE => match body.get(..root.count()) {
+            Some(key) => (OperationView::Delete { key }, key.len()),
+            None => return Err(invalid(Reason::Malformed { length })),
+        },
+        tag::CHECKPOINT => (OperationView::Checkpoint { id: root.number() }, 0),
+        tag::COMMIT => (access_commit(bytes, body)?, body.len()),
+        tag::EPOCH_BARRIER => (OperationView::EpochBarrier { epoch: root.number() }, 0),
+        tag => return Err(invalid(Reason::UnknownOperation { tag })),
+    };
+    let numbers = root.numbers();
+    let again = Root::new(numbers, Content::of(&operation), body.len());
+    if !again.is(&root) || !is_padded(body, unpadded_bytes) {
         return Err(invalid(Reason::OtherEncoding { length }));
     }
-    Ok(entry)
+    Ok(EntryView::new(numbers, operation))
 }
 
-/// Whether `body` and `root`, from which `entry` was read, are what [`archive_into`] writes for it.
+/// Where the entry that may be archived in `bytes` would stand in replay order: nothing is checked.
+#[inline]
+pub(crate) fn unchecked_order(bytes: &[u8]) -> Option<ReplayOrder> {
+    let (_, root) = bytes.split_last_chunk::<ROOT_BYTES>()?;
+    let Numbers { epoch, sequence, core_id, timestamp_ns } = Root::read(root).numbers();
+    Some(ReplayOrder { epoch, timestamp_ns, core_id, sequence })
+}
+
+/// A commit, all but its root and padding checked: rkyv sees to the table and the text, and then
+/// the body must be the one that [`append_sources`] writes.
 ///
-/// rkyv alone would accept slices that stand anywhere before the root, and any padding. Here the
-/// root is made again from what it says and compared, which pins every distance and every zero, so
-/// that equal entries have equal bytes and a tool may compare archives without reading them.
-fn is_the_encoding(entry: &ArchivedWalEntry, body: &[u8], root_found: &[u8; ROOT_BYTES]) -> bool {
-    let (content, unpadded_bytes) = match &entry.operation {
-        ArchivedWalOperation::Put { key, value } => {
-            let content = Content::Put { key_bytes: key.len(), value_bytes: value.len() };
-            (content, key.len().saturating_add(value.len()))
-        }
-        ArchivedWalOperation::Delete { key } => {
-            (Content::Delete { key_bytes: key.len() }, key.len())
-        }
-        ArchivedWalOperation::Checkpoint { id } => (Content::Checkpoint { id: id.to_native() }, 0),
-        ArchivedWalOperation::Commit { offsets, watermark } => {
-            if !are_the_sources(offsets, body) {
-                return false;
-            }
-            let watermark = watermark.as_ref().map(|watermark| watermark.to_native());
-            (Content::Commit { sources: offsets.len(), watermark }, body.len())
-        }
-        ArchivedWalOperation::EpochBarrier { epoch } => {
-            (Content::EpochBarrier { epoch: epoch.to_native() }, 0)
-        }
+/// Never inlined, like all that deals with commits: they are rare, and their loops would only keep
+/// the code for the other operations from being inlined.
+#[inline(never)]
+fn access_commit<'a>(bytes: &'a [u8], body: &[u8]) -> Result<OperationView<'a>, InvalidArchive> {
+    let length = bytes.len();
+    let malformed = InvalidArchive { reason: Reason::Malformed { length } };
+    let entry = rkyv::api::low::access::<ArchivedWalEntry, Failure>(bytes);
+    let Ok(ArchivedWalEntry { operation, .. }) = entry else {
+        return Err(malformed);
     };
-    let numbers = Numbers {
-        epoch: entry.epoch.to_native(),
-        sequence: entry.sequence.to_native(),
-        core_id: entry.core_id.to_native(),
-        timestamp_ns: entry.timestamp_ns.to_native(),
+    let ArchivedWalOperation::Commit { offsets, watermark } = operation else {
+        return Err(malformed);
     };
-    if align_up(unpadded_bytes) != body.len() || !are_zeroes(body, unpadded_bytes) {
-        return false;
+    if !offsets.iter().is_sorted_by(|(a, _), (b, _)| a < b) {
+        return Err(InvalidArchive { reason: Reason::UnsortedSources });
     }
-    let mut root = Root { bytes: &mut [0; ROOT_BYTES], position: narrow(body.len()) };
-    root.fill(numbers, content);
-    root.bytes == root_found
+    if !are_the_sources(offsets, body) {
+        return Err(InvalidArchive { reason: Reason::OtherEncoding { length } });
+    }
+    let watermark = watermark.as_ref().map(|watermark| watermark.to_native());
+    Ok(OperationView::Commit { offsets: OffsetsView::new(offsets), watermark })
 }
 
 /// Whether `body` is what [`append_sources`] writes for `offsets`.
@@ -235,13 +242,28 @@ fn are_zeroes(bytes: &[u8], start: usize) -> bool {
     bytes.get(start..).is_some_and(|padding| padding.iter().all(|byte| *byte == 0))
 }
 
+/// Whether `body` is as long as `unpadded_bytes` need, and zero behind them.
+#[inline]
+fn is_padded(body: &[u8], unpadded_bytes: usize) -> bool {
+    let padding_bytes = body.len().wrapping_sub(unpadded_bytes);
+    if padding_bytes >= ARCHIVE_ALIGNMENT_BYTES {
+        return false;
+    }
+    // The padding is the highest bytes of the last word.
+    let last = body.last_chunk::<ARCHIVE_ALIGNMENT_BYTES>();
+    padding_bytes == 0
+        || last.is_some_and(|last| {
+            u64::from_le_bytes(*last).leading_zeros() as usize >= 8 * padding_bytes
+        })
+}
+
 /// The numbers that every entry carries.
 #[derive(Clone, Copy)]
-struct Numbers {
-    epoch: u64,
-    sequence: u64,
-    core_id: u16,
-    timestamp_ns: i64,
+pub(crate) struct Numbers {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) core_id: u16,
+    pub(crate) timestamp_ns: i64,
 }
 
 /// What the root says about an operation: the lengths of what stands in the body, and the rest.
@@ -254,6 +276,23 @@ enum Content {
     EpochBarrier { epoch: u64 },
 }
 
+impl Content {
+    #[inline(always)]
+    fn of(operation: &OperationView<'_>) -> Self {
+        match *operation {
+            OperationView::Put { key, value } => {
+                Self::Put { key_bytes: key.len(), value_bytes: value.len() }
+            }
+            OperationView::Delete { key } => Self::Delete { key_bytes: key.len() },
+            OperationView::Checkpoint { id } => Self::Checkpoint { id },
+            OperationView::Commit { offsets, watermark } => {
+                Self::Commit { sources: offsets.len(), watermark }
+            }
+            OperationView::EpochBarrier { epoch } => Self::EpochBarrier { epoch },
+        }
+    }
+}
+
 /// Appends padding and root, so that the archive of `archived_bytes` ends at `end` in the buffer.
 #[inline(always)]
 fn append_root(
@@ -264,80 +303,147 @@ fn append_root(
     buffer: &mut RecordBuffer,
 ) {
     pad_to(end - ROOT_BYTES, buffer);
-    // Zeroes first, then the fields in place: put together on the stack and copied, the root would
+    let root = Root::new(numbers, content, archived_bytes - ROOT_BYTES);
+    // Zeroes first, then the words in place: put together on the stack and copied, the root would
     // be read back before its bytes have left the store buffer, which costs more than the zeroes.
     buffer.extend_from_slice(&[0; ROOT_BYTES]);
     if let Some(bytes) = buffer.last_chunk_mut() {
-        Root { bytes, position: narrow(archived_bytes - ROOT_BYTES) }.fill(numbers, content);
+        root.write(bytes);
     }
 }
 
-/// The last bytes of an archive, zero before they are filled.
-struct Root<'a> {
-    bytes: &'a mut [u8; ROOT_BYTES],
-    /// Where the root stands in its archive.
-    position: u32,
-}
+/// The last bytes of an archive, as words: they fit into registers, where they are put together and
+/// compared.
+#[derive(Clone, Copy)]
+struct Root([u64; ROOT_BYTES / 8]);
 
-impl Root<'_> {
+impl Root {
+    /// The root that stands behind a body of `body_bytes`.
     #[inline(always)]
-    fn fill(&mut self, numbers: Numbers, content: Content) {
-        self.set(offset_of!(ArchivedWalEntry, epoch), numbers.epoch.to_le_bytes());
-        self.set(offset_of!(ArchivedWalEntry, sequence), numbers.sequence.to_le_bytes());
-        self.set(offset_of!(ArchivedWalEntry, core_id), numbers.core_id.to_le_bytes());
-        self.set(offset_of!(ArchivedWalEntry, timestamp_ns), numbers.timestamp_ns.to_le_bytes());
-        match content {
-            Content::Put { key_bytes, value_bytes } => {
-                self.set(OPERATION, [tag::PUT]);
-                self.point(OPERATION + offset_of!(PutLayout, key), 0, key_bytes);
-                self.point(OPERATION + offset_of!(PutLayout, value), key_bytes, value_bytes);
-            }
-            Content::Delete { key_bytes } => {
-                self.set(OPERATION, [tag::DELETE]);
-                self.point(OPERATION + offset_of!(DeleteLayout, key), 0, key_bytes);
-            }
-            Content::Checkpoint { id } => {
-                self.set(OPERATION, [tag::CHECKPOINT]);
-                self.set(OPERATION + offset_of!(CheckpointLayout, id), id.to_le_bytes());
-            }
+    fn new(numbers: Numbers, content: Content, body_bytes: usize) -> Self {
+        let root_position = narrow(body_bytes);
+        // From a place in the root to what it points at: a distance, and the count behind it.
+        let distance = |place: usize, target: usize| {
+            narrow(target).wrapping_sub(root_position + narrow(place))
+        };
+        let operation = match content {
+            Content::Put { key_bytes, value_bytes } => [
+                pair(tag::PUT.into(), distance(OPERATION + offset_of!(PutLayout, key), 0)),
+                pair(
+                    narrow(key_bytes),
+                    distance(OPERATION + offset_of!(PutLayout, value), key_bytes),
+                ),
+                narrow(value_bytes).into(),
+                0,
+            ],
+            Content::Delete { key_bytes } => [
+                pair(tag::DELETE.into(), distance(OPERATION + offset_of!(DeleteLayout, key), 0)),
+                narrow(key_bytes).into(),
+                0,
+                0,
+            ],
+            Content::Checkpoint { id } => [tag::CHECKPOINT.into(), id, 0, 0],
             Content::Commit { sources, watermark } => {
-                self.set(OPERATION, [tag::COMMIT]);
                 // The table ends where the root begins.
-                let table_bytes = narrow(sources * SOURCE_BYTES);
+                let table = body_bytes.saturating_sub(sources.saturating_mul(SOURCE_BYTES));
                 let place = OPERATION + offset_of!(CommitLayout, offsets);
-                self.point(place, (self.position - table_bytes) as usize, sources);
-                if let Some(watermark) = watermark {
-                    let place = OPERATION + offset_of!(CommitLayout, watermark);
-                    self.set(place, [1]);
-                    self.set(place + offset_of!(SomeLayout, value), watermark.to_le_bytes());
-                }
+                [
+                    pair(tag::COMMIT.into(), distance(place, table)),
+                    narrow(sources).into(),
+                    watermark.is_some().into(),
+                    watermark.unwrap_or_default().cast_unsigned(),
+                ]
             }
-            Content::EpochBarrier { epoch } => {
-                self.set(OPERATION, [tag::EPOCH_BARRIER]);
-                self.set(OPERATION + offset_of!(EpochBarrierLayout, epoch), epoch.to_le_bytes());
-            }
+            Content::EpochBarrier { epoch } => [tag::EPOCH_BARRIER.into(), epoch, 0, 0],
+        };
+        let [tag_and_place, second, third, fourth] = operation;
+        Self([
+            numbers.epoch,
+            numbers.sequence,
+            numbers.core_id.into(),
+            numbers.timestamp_ns.cast_unsigned(),
+            tag_and_place,
+            second,
+            third,
+            fourth,
+        ])
+    }
+
+    #[inline(always)]
+    fn read(bytes: &[u8; ROOT_BYTES]) -> Self {
+        let mut words = [0; ROOT_BYTES / 8];
+        let (chunks, _) = bytes.as_chunks();
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        Self(words)
+    }
+
+    /// Word by word: `==` would be a call that compares two arrays in memory.
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+    }
+
+    #[inline(always)]
+    fn write(self, bytes: &mut [u8; ROOT_BYTES]) {
+        let (chunks, _) = bytes.as_chunks_mut();
+        for (chunk, word) in chunks.iter_mut().zip(self.0) {
+            *chunk = word.to_le_bytes();
         }
     }
 
-    /// `place` is a constant wherever this is called: the bounds check is decided at compile time.
     #[inline(always)]
-    fn set<const N: usize>(&mut self, place: usize, value: [u8; N]) {
-        self.bytes[place..place + N].copy_from_slice(&value);
+    #[expect(clippy::cast_possible_truncation, reason = "the bits above are another field's")]
+    const fn numbers(&self) -> Numbers {
+        let [epoch, sequence, core_id, timestamp_ns, ..] = self.0;
+        Numbers {
+            epoch,
+            sequence,
+            core_id: core_id as u16,
+            timestamp_ns: timestamp_ns.cast_signed(),
+        }
     }
 
-    /// Points from `place` to the `count` items at `target` in the archive.
     #[inline(always)]
-    fn point(&mut self, place: usize, target: usize, count: usize) {
-        let from = self.position + narrow(place);
-        self.set(place, narrow(target).wrapping_sub(from).to_le_bytes());
-        self.set(place + DISTANCE_BYTES, narrow(count).to_le_bytes());
+    #[expect(clippy::cast_possible_truncation, reason = "the bits above are another field's")]
+    const fn tag(&self) -> u8 {
+        self.0[OPERATION / 8] as u8
+    }
+
+    /// Of a checkpoint or a barrier.
+    #[inline(always)]
+    const fn number(&self) -> u64 {
+        self.0[OPERATION / 8 + 1]
+    }
+
+    /// How many bytes the first thing pointed at has.
+    #[inline(always)]
+    const fn count(&self) -> usize {
+        (self.0[OPERATION / 8 + 1] & LOW_HALF) as usize
+    }
+
+    /// What a put's lengths make of the body; `None` if it is not that long.
+    #[inline(always)]
+    fn key_and_value<'a>(&self, body: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let (key, rest) = body.split_at_checked(self.count())?;
+        let value = rest.get(..(self.0[OPERATION / 8 + 2] & LOW_HALF) as usize)?;
+        Some((key, value))
     }
 }
 
+/// Two `u32` in a word.
+#[inline(always)]
+const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+/// The `u32` at a word's lower address.
+const LOW_HALF: u64 = 0xffff_ffff;
+
 /// Appends the body of a commit: the long names, then the table of sources.
 ///
-/// Never inlined, nor is [`commit_body_bytes`]: commits are rare, and their loops would only keep
-/// the code for the other operations from being inlined.
+/// Not inlined either; see [`access_commit`].
 #[inline(never)]
 fn append_sources(offsets: &Offsets, buffer: &mut RecordBuffer) {
     let start = buffer.len();
@@ -427,9 +533,6 @@ const ROOT_BYTES: usize = size_of::<ArchivedWalEntry>();
 /// Where the operation, and first of all its tag, stands in the root.
 const OPERATION: usize = offset_of!(ArchivedWalEntry, operation);
 
-/// The size of a distance, after which a slice's count stands.
-const DISTANCE_BYTES: usize = size_of::<rkyv::primitive::ArchivedIsize>();
-
 /// The size of a row in a commit's table of sources.
 const SOURCE_BYTES: usize = size_of::<ArchivedSource>();
 
@@ -488,12 +591,13 @@ const _: () = {
     assert!(offset_of!(CheckpointLayout, id) == 8);
     assert!(offset_of!(CommitLayout, offsets) == 4);
     assert!(offset_of!(CommitLayout, watermark) == 16);
+    // A slice's count stands right behind its distance.
+    assert!(size_of::<ArchivedIsize>() == 4);
     assert!(size_of::<CommitLayout>() == size_of::<ArchivedWalOperation>());
     assert!(offset_of!(EpochBarrierLayout, epoch) == 8);
 
     assert!(size_of::<ArchivedVec<u8>>() == 8);
     assert!(align_of::<ArchivedVec<u8>>() == 4);
-    assert!(DISTANCE_BYTES == 4);
     assert!(size_of::<ArchivedOffsets>() == size_of::<ArchivedVec<ArchivedSource>>());
     assert!(size_of::<ArchivedOption<ArchivedI64>>() == 16);
     assert!(offset_of!(SomeLayout, value) == 8);

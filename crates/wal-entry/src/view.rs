@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::archive::{self, InvalidArchive};
+use crate::archive::{self, InvalidArchive, Numbers};
 use crate::borrowed::Excerpt;
-use crate::entry::{ArchivedWalEntry, WalEntry};
+use crate::entry::WalEntry;
 use crate::offsets::{ArchivedOffsets, Offsets};
-use crate::operation::{ArchivedWalOperation, WalOperation};
+use crate::operation::WalOperation;
 use crate::order::ReplayOrder;
 
 /// An entry, read in place from the bytes of its archive.
@@ -15,8 +15,8 @@ use crate::order::ReplayOrder;
 /// application, which copies what it keeps.
 #[derive(Clone, Copy)]
 pub struct EntryView<'a> {
-    /// Checked: its bytes are the one archive of this entry.
-    archived: &'a ArchivedWalEntry,
+    numbers: Numbers,
+    operation: OperationView<'a>,
 }
 
 impl<'a> EntryView<'a> {
@@ -31,69 +31,62 @@ impl<'a> EntryView<'a> {
     ///
     /// [`InvalidArchive`] if they are not, also if they do not stand at a multiple of 8 in memory.
     /// A [`RecordBuffer`](crate::RecordBuffer) has its first byte at one.
+    #[inline]
     pub fn access(bytes: &'a [u8]) -> Result<Self, InvalidArchive> {
-        archive::access(bytes).map(|archived| Self { archived })
+        archive::access(bytes)
+    }
+
+    #[inline]
+    pub(crate) const fn new(numbers: Numbers, operation: OperationView<'a>) -> Self {
+        Self { numbers, operation }
     }
 
     /// The epoch in which the entry was appended.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.archived.epoch.to_native()
+        self.numbers.epoch
     }
 
     /// The entry's number within its core's log.
     #[inline]
     pub fn sequence(&self) -> u64 {
-        self.archived.sequence.to_native()
+        self.numbers.sequence
     }
 
     /// The core whose log holds the entry.
     #[inline]
     pub fn core_id(&self) -> u16 {
-        self.archived.core_id.to_native()
+        self.numbers.core_id
     }
 
     /// Nanoseconds since 1970-01-01 00:00 UTC.
     #[inline]
     pub fn timestamp_ns(&self) -> i64 {
-        self.archived.timestamp_ns.to_native()
+        self.numbers.timestamp_ns
     }
 
     /// What the entry says.
     #[inline]
     pub fn operation(&self) -> OperationView<'a> {
-        match &self.archived.operation {
-            ArchivedWalOperation::Put { key, value } => OperationView::Put { key, value },
-            ArchivedWalOperation::Delete { key } => OperationView::Delete { key },
-            ArchivedWalOperation::Checkpoint { id } => {
-                OperationView::Checkpoint { id: id.to_native() }
-            }
-            ArchivedWalOperation::Commit { offsets, watermark } => OperationView::Commit {
-                offsets: OffsetsView { archived: offsets },
-                watermark: watermark.as_ref().map(|watermark| watermark.to_native()),
-            },
-            ArchivedWalOperation::EpochBarrier { epoch } => {
-                OperationView::EpochBarrier { epoch: epoch.to_native() }
-            }
-        }
+        self.operation
     }
 
     /// Whether the entry sets a key.
     #[inline]
     pub fn is_put(&self) -> bool {
-        matches!(self.archived.operation, ArchivedWalOperation::Put { .. })
+        matches!(self.operation, OperationView::Put { .. })
     }
 
     /// Whether the entry removes a key.
     #[inline]
     pub fn is_delete(&self) -> bool {
-        matches!(self.archived.operation, ArchivedWalOperation::Delete { .. })
+        matches!(self.operation, OperationView::Delete { .. })
     }
 
     /// Whether the entry marks a checkpoint.
     #[inline]
     pub fn is_checkpoint(&self) -> bool {
-        matches!(self.archived.operation, ArchivedWalOperation::Checkpoint { .. })
+        matches!(self.operation, OperationView::Checkpoint { .. })
     }
 
     /// Whether the entry changes the application's state: a put or a delete.
@@ -105,7 +98,7 @@ impl<'a> EntryView<'a> {
     /// The key of a put or a delete.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        match self.operation() {
+        match self.operation {
             OperationView::Put { key, .. } | OperationView::Delete { key } => Some(key),
             _ => None,
         }
@@ -114,7 +107,7 @@ impl<'a> EntryView<'a> {
     /// The value of a put.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
-        match self.operation() {
+        match self.operation {
             OperationView::Put { value, .. } => Some(value),
             _ => None,
         }
@@ -237,6 +230,10 @@ pub struct OffsetsView<'a> {
 }
 
 impl<'a> OffsetsView<'a> {
+    pub(crate) const fn new(archived: &'a ArchivedOffsets) -> Self {
+        Self { archived }
+    }
+
     /// The offset of `source`.
     pub fn get(&self, source: &str) -> Option<u64> {
         self.archived.get(source)

@@ -142,24 +142,44 @@ pub(crate) fn search_marks(
         };
         let (words, _) = window.as_chunks::<PLACE_BYTES>();
         let place_count = last_place / PLACE_BYTES + 1;
-        for (index, word) in words.iter().enumerate().take(place_count) {
-            let [a, b, c, d, ..] = *word;
-            if u32::from_le_bytes([a, b, c, d]) != MARK_FIRST_WORD {
+        let places = words.get(..place_count).unwrap_or(words);
+        for (first_index, places) in
+            (0..).step_by(PLACES_AT_ONCE).zip(places.chunks(PLACES_AT_ONCE))
+        {
+            if !has_mark_word(places) {
                 continue;
             }
-            let at = index * PLACE_BYTES;
-            let position = place.position_of(offset.saturating_add(at as u64));
-            let bytes = window.get(at..).unwrap_or_default();
-            if position < limit_position
-                && let Some(mark) = mark_at(bytes, place, position)
-            {
-                claims.add_mark(mark, place.segment_id, position, limit_position);
-                furthest_end = Some(position.saturating_add(MARK_RECORD_BYTES as u64));
+            for (index, word) in (first_index..).zip(places) {
+                let at = index * PLACE_BYTES;
+                let position = place.position_of(offset.saturating_add(at as u64));
+                let bytes = window.get(at..).unwrap_or_default();
+                if is_mark_word(word)
+                    && position < limit_position
+                    && let Some(mark) = mark_at(bytes, place, position)
+                {
+                    claims.add_mark(mark, place.segment_id, position, limit_position);
+                    furthest_end = Some(position.saturating_add(MARK_RECORD_BYTES as u64));
+                }
             }
         }
         offset = offset.saturating_add((place_count * PLACE_BYTES) as u64);
     }
 }
+
+/// Whether one of the places may begin a mark. Without a branch per place, so that the compiler
+/// looks at several at once: most of what is searched is empty space.
+fn has_mark_word(places: &[[u8; PLACE_BYTES]]) -> bool {
+    places.iter().fold(false, |found, word| found | is_mark_word(word))
+}
+
+#[inline(always)]
+const fn is_mark_word(word: &[u8; PLACE_BYTES]) -> bool {
+    let [a, b, c, d, ..] = *word;
+    u32::from_le_bytes([a, b, c, d]) == MARK_FIRST_WORD
+}
+
+/// How many places are looked at before deciding whether one of them needs a closer look.
+const PLACES_AT_ONCE: usize = 512;
 
 /// Records begin at multiples of this.
 const PLACE_BYTES: usize = 8;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use wal_entry::{EntryView, ReplayOrder};
+use wal_entry::EntryView;
 use wal_format::RecordKind;
 use wal_storage::{Result, Storage, WalError};
 
 use crate::core::SegmentSpan;
 use crate::cursor::{Buffers, Located, Payload};
+use crate::merge::ReplayTime;
 use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop, batch_entry};
 
 /// One core's entries, checked again while they are read.
@@ -61,39 +62,32 @@ impl CoreReader {
         }
     }
 
-    /// Goes to the next entry and says where it stands in replay order; `None` at the end.
-    pub(crate) fn advance(&mut self) -> Result<Option<ReplayOrder>> {
+    /// Goes to the next entry and says when it comes in a replay; `None` at the end.
+    pub(crate) fn advance(&mut self) -> Result<Option<ReplayTime>> {
         self.go_on(None, &mut |_| Ok(()))
     }
 
-    /// Visits the entry gone to, and those behind it as long as they stand before `bound`; then
-    /// says where the next one stands, which is the entry gone to now.
+    /// Visits the entry gone to, and those behind it whose time is below `end`; then says when the
+    /// next one comes, which is the entry gone to now.
     pub(crate) fn visit_run<E: From<WalError>>(
         &mut self,
-        bound: Option<ReplayOrder>,
+        end: ReplayTime,
         visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayOrder>, E> {
+    ) -> Result<Option<ReplayTime>, E> {
         self.visit_head(visit)?;
-        // Without another core everything stands before the bound.
-        let bound = bound.unwrap_or(ReplayOrder {
-            epoch: u64::MAX,
-            timestamp_ns: i64::MAX,
-            core_id: u16::MAX,
-            sequence: u64::MAX,
-        });
-        self.go_on(Some(bound), visit)
+        self.go_on(Some(end), visit)
     }
 
-    /// Visits entries up to the bound, and stops at the first one at or behind it. Without a bound,
-    /// stops at the first one.
+    /// Visits entries below `end`, and stops at the first one that is not. Without an end, stops at
+    /// the first one.
     fn go_on<E: From<WalError>>(
         &mut self,
-        bound: Option<ReplayOrder>,
+        end: Option<ReplayTime>,
         visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayOrder>, E> {
+    ) -> Result<Option<ReplayTime>, E> {
         loop {
-            if let Some(order) = self.go_on_in_batch(bound, visit)? {
-                return Ok(Some(order));
+            if let Some(time) = self.go_on_in_batch(end, visit)? {
+                return Ok(Some(time));
             }
             if self.scan.is_none() && !self.open_next()? {
                 return Ok(None);
@@ -101,27 +95,40 @@ impl CoreReader {
             let Some(scan) = self.scan.as_mut() else {
                 return Ok(None);
             };
+            let mut refused = None;
+            if let Some(end) = end
+                && scan.progress().position >= self.from_position
+            {
+                let last_epoch = self.last_epoch;
+                let is_wanted = |archive: &[u8]| {
+                    ReplayTime::peek(archive)
+                        .is_some_and(|time| time < end && time.epoch() <= last_epoch)
+                };
+                refused = scan.run(is_wanted, &mut *visit)?;
+            }
             let position = scan.progress().position;
-            let located = match scan.locate()? {
-                Ok(located) => located,
-                Err(Stop::Limit) => {
-                    if let Some(scan) = self.scan.take() {
-                        self.buffers = scan.into_buffers();
+            let located = match refused {
+                Some(located) => located,
+                None => match scan.locate()? {
+                    Ok(located) => located,
+                    Err(Stop::Limit) => {
+                        if let Some(scan) = self.scan.take() {
+                            self.buffers = scan.into_buffers();
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                Err(stop) => return Err(stopped(&self.storage, scan, stop).into()),
+                    Err(stop) => return Err(stopped(&self.storage, scan, stop).into()),
+                },
             };
-            // Checking an archive costs more than all else here, so an entry that is not to be
-            // visited yet is not checked yet.
+            // An entry that is not to be visited yet is not checked yet.
             if located.kind == RecordKind::Entry
                 && position >= self.from_position
-                && let Some(order) = order_of(scan.bytes(&located.payload))
-                && order.epoch <= self.last_epoch
-                && bound.is_none_or(|bound| order >= bound)
+                && let Some(time) = ReplayTime::peek(scan.bytes(&located.payload))
+                && time.epoch() <= self.last_epoch
+                && end.is_none_or(|end| time >= end)
             {
                 self.head = Some(Head::Record(located));
-                return Ok(Some(order));
+                return Ok(Some(time));
             }
             match scan.accept(located) {
                 Next::Entry(view, _) => {
@@ -166,9 +173,9 @@ impl CoreReader {
     /// The same inside a batch, until it is used up.
     fn go_on_in_batch<E: From<WalError>>(
         &mut self,
-        bound: Option<ReplayOrder>,
+        end: Option<ReplayTime>,
         visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayOrder>, E> {
+    ) -> Result<Option<ReplayTime>, E> {
         while let (Some((batch, at)), Some(scan)) = (self.batch.take(), self.scan.as_ref()) {
             let payload = scan.bytes(&batch);
             let Some((archive_at, next_at)) = batch_entry(payload, at) else {
@@ -177,19 +184,19 @@ impl CoreReader {
             let head = batch.part(archive_at, next_at - archive_at);
             let view = EntryView::access(scan.bytes(&head));
             let view = view.map_err(|invalid| changed(&self.storage, scan, invalid.to_string()))?;
-            let order = view.replay_order();
-            if order.epoch > self.last_epoch {
+            let time = ReplayTime::of(view.replay_order());
+            if time.epoch() > self.last_epoch {
                 self.end();
                 return Ok(None);
             }
-            let is_before = bound.is_some_and(|bound| order < bound);
+            let is_before = end.is_some_and(|end| time < end);
             if is_before {
                 visit(view)?;
             }
             self.batch = Some((batch, next_at));
             if !is_before {
                 self.head = Some(Head::InBatch(head));
-                return Ok(Some(order));
+                return Ok(Some(time));
             }
         }
         Ok(None)
@@ -225,26 +232,6 @@ pub(crate) const fn progress_at_base(span: &SegmentSpan) -> Progress {
     }
 }
 
-/// Where an entry stands in replay order, read from its archive before that is checked.
-///
-/// The numbers stand at fixed places of the archive's root, its last 64 bytes, as
-/// `docs/format.md` says. If these bytes are no archive, the order is wrong and nothing else:
-/// the entry is checked before it is visited.
-fn order_of(archive: &[u8]) -> Option<ReplayOrder> {
-    let (_, root) = archive.split_last_chunk::<64>()?;
-    let (words, _) = root.as_chunks::<8>();
-    let [epoch, sequence, core_id, timestamp_ns, ..] = words else {
-        return None;
-    };
-    let [core_low, core_high, ..] = *core_id;
-    Some(ReplayOrder {
-        epoch: u64::from_le_bytes(*epoch),
-        timestamp_ns: i64::from_le_bytes(*timestamp_ns),
-        core_id: u16::from_le_bytes([core_low, core_high]),
-        sequence: u64::from_le_bytes(*sequence),
-    })
-}
-
 /// What ended a scan that should have gone on.
 #[cold]
 fn stopped(storage: &Arc<dyn Storage>, scan: &SegmentScan, stop: Stop) -> WalError {
@@ -264,28 +251,4 @@ fn changed(storage: &Arc<dyn Storage>, scan: &SegmentScan, what: String) -> WalE
         Problem { what: format!("{what}; recovery had found a valid record here"), bytes: 0 };
     let position = scan.progress().position;
     scan.place().damage(storage.as_ref(), position, &problem, None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wal_entry::{Offsets, RecordBuffer, WalEntry};
-
-    #[test]
-    fn the_order_read_ahead_is_the_entry_s() {
-        let offsets = Offsets::try_from_pairs([("a source with a long name", 4)]).unwrap();
-        let entries = [
-            WalEntry::put(513, 3, 1 << 40, vec![1; 9], vec![2; 100], -5),
-            WalEntry::delete(1, u64::MAX, 7, vec![], i64::MIN),
-            WalEntry::checkpoint(u16::MAX, 0, 0, 9, i64::MAX),
-            WalEntry::commit(2, 4, 6, offsets, Some(-1), 8),
-            WalEntry::epoch_barrier(2, 4, 6, 8),
-        ];
-        for entry in entries {
-            let mut archive = RecordBuffer::new();
-            entry.borrowed().archive_into(&mut archive);
-            assert_eq!(order_of(&archive), Some(entry.replay_order()));
-        }
-        assert_eq!(order_of(&[0; 63]), None);
-    }
 }

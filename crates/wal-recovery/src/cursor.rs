@@ -144,6 +144,13 @@ impl Cursor {
         Ok(self.buffers.window.get(range).unwrap_or_default())
     }
 
+    /// What the buffer happens to hold from `offset` on, and where in it that stands.
+    #[inline]
+    pub(crate) fn at_hand(&self, offset: u64) -> (usize, &[u8]) {
+        let start = self.index_of(offset).unwrap_or(self.window_bytes);
+        (start, self.buffers.window.get(start..self.window_bytes).unwrap_or_default())
+    }
+
     fn has(&self, offset: u64, bytes: usize) -> bool {
         let end = offset.checked_add(bytes as u64);
         end.is_some_and(|end| end <= self.end_offset)

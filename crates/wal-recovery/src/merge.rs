@@ -19,31 +19,70 @@ pub(crate) fn visit_merged<E: From<wal_storage::WalError>>(
 ) -> Result<(), E> {
     let mut heads = Heads::default();
     for (index, reader) in readers.iter_mut().enumerate() {
-        if let Some(order) = reader.advance()? {
-            heads.push(order, index);
+        if let Some(time) = reader.advance()? {
+            heads.push(time, index);
         }
     }
     while let Some((index, second)) = heads.pop_lowest() {
         let Some(reader) = readers.get_mut(index) else {
             continue;
         };
-        if let Some(order) = reader.visit_run(second, visit)? {
-            heads.push(order, index);
+        // Entries of one time come in the order of their cores, which is that of the readers.
+        let end = second.map_or(
+            ReplayTime::END,
+            |(time, other)| {
+                if index < other { time.next() } else { time }
+            },
+        );
+        if let Some(time) = reader.visit_run(end, visit)? {
+            heads.push(time, index);
         }
     }
     Ok(())
 }
 
+/// Epoch and timestamp of an entry: its replay order without what tells cores, and entries of one
+/// core, apart. One number, because it is compared for every entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReplayTime(u128);
+
+impl ReplayTime {
+    /// No entry's time is above this.
+    pub(crate) const END: Self = Self(u128::MAX);
+
+    /// The time of the entry whose archive this is, or that of nothing if it is none: it is read
+    /// before the archive is checked.
+    #[inline(always)]
+    pub(crate) fn peek(archive: &[u8]) -> Option<Self> {
+        ReplayOrder::peek(archive).map(Self::of)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn of(order: ReplayOrder) -> Self {
+        // Flipping the sign's bit makes negative timestamps the lowest numbers.
+        let timestamp = order.timestamp_ns.cast_unsigned() ^ (1 << 63);
+        Self((order.epoch as u128) << 64 | timestamp as u128)
+    }
+
+    pub(crate) const fn epoch(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// The heads of all readers that have one: a plain list, or a binary heap for many cores.
 #[derive(Debug, Default)]
 struct Heads {
-    heads: Vec<(ReplayOrder, usize)>,
+    heads: Vec<(ReplayTime, usize)>,
     is_heap: bool,
 }
 
 impl Heads {
-    fn push(&mut self, order: ReplayOrder, index: usize) {
-        self.heads.push((order, index));
+    fn push(&mut self, time: ReplayTime, index: usize) {
+        self.heads.push((time, index));
         if self.is_heap {
             self.sift_up();
         } else if self.heads.len() > LINEAR_CORES_MAX {
@@ -54,30 +93,30 @@ impl Heads {
     }
 
     /// Takes out the lowest head's reader, and says what is the lowest of the others.
-    fn pop_lowest(&mut self) -> Option<(usize, Option<ReplayOrder>)> {
+    fn pop_lowest(&mut self) -> Option<(usize, Option<(ReplayTime, usize)>)> {
         if self.is_heap {
             return self.pop_from_heap();
         }
         // One pass for both: this runs once per entry where cores alternate.
         let (first, others) = self.heads.split_first()?;
-        let (mut lowest, mut lowest_at, mut second) = (first.0, 0, None);
-        for (at, &(order, _)) in (1..).zip(others) {
-            if order < lowest {
-                (lowest, lowest_at, second) = (order, at, Some(lowest));
-            } else if second.is_none_or(|second| order < second) {
-                second = Some(order);
+        let (mut lowest, mut lowest_at, mut second) = (*first, 0, None);
+        for (at, &head) in (1..).zip(others) {
+            if head < lowest {
+                (lowest, lowest_at, second) = (head, at, Some(lowest));
+            } else if second.is_none_or(|second| head < second) {
+                second = Some(head);
             }
         }
-        let (_, index) = self.heads.swap_remove(lowest_at);
-        Some((index, second))
+        self.heads.swap_remove(lowest_at);
+        Some((lowest.1, second))
     }
 
-    fn pop_from_heap(&mut self) -> Option<(usize, Option<ReplayOrder>)> {
+    fn pop_from_heap(&mut self) -> Option<(usize, Option<(ReplayTime, usize)>)> {
         let last = self.heads.len().checked_sub(1)?;
         self.heads.swap(0, last);
         let (_, index) = self.heads.pop()?;
         self.sift_down();
-        Some((index, self.heads.first().map(|(order, _)| *order)))
+        Some((index, self.heads.first().copied()))
     }
 
     fn sift_up(&mut self) {
@@ -113,28 +152,48 @@ impl Heads {
 mod tests {
     use super::*;
 
-    fn order(timestamp_ns: i64, core_id: u16) -> ReplayOrder {
-        ReplayOrder { epoch: 0, timestamp_ns, core_id, sequence: 0 }
+    fn time(epoch: u64, timestamp_ns: i64) -> ReplayTime {
+        ReplayTime::of(ReplayOrder { epoch, timestamp_ns, core_id: 0, sequence: 0 })
     }
 
     #[test]
     fn list_and_heap_give_the_same_order() {
-        for cores in [1_u16, 2, 7, 8, 9, 30] {
+        for cores in [1_i64, 2, 7, 8, 9, 30] {
             let mut heads = Heads::default();
             let mut expected = Vec::new();
-            for core in 0..cores {
+            for (core, index) in (0..cores).zip(0..) {
                 // Some order that is neither rising nor falling, with equal timestamps in it.
-                let order = order(i64::from(core) * 7919 % 13, core);
-                heads.push(order, usize::from(core));
-                expected.push(order);
+                let time = time(0, core * 7919 % 13);
+                heads.push(time, index);
+                expected.push((time, index));
             }
             expected.sort_unstable();
             for (at, lowest) in expected.iter().enumerate() {
                 let (index, second) = heads.pop_lowest().unwrap();
-                assert_eq!(index, usize::from(lowest.core_id), "{cores} cores");
+                assert_eq!(index, lowest.1, "{cores} cores");
                 assert_eq!(second, expected.get(at + 1).copied());
             }
             assert_eq!(heads.pop_lowest(), None);
         }
+    }
+
+    #[test]
+    fn times_order_as_entries_do_before_1970_too() {
+        let rising = [
+            time(0, i64::MIN),
+            time(0, -1),
+            time(0, 0),
+            time(0, 1),
+            time(0, i64::MAX),
+            time(1, i64::MIN),
+            time(u64::MAX, 5),
+        ];
+        assert!(rising.is_sorted_by(|a, b| a < b));
+        assert_eq!(time(7, -3).epoch(), 7);
+        assert!(time(3, i64::MAX).next() == time(4, i64::MIN));
+        assert!(
+            time(u64::MAX, i64::MAX) == ReplayTime::END
+                && ReplayTime::END.next() == ReplayTime::END
+        );
     }
 }

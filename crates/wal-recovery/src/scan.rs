@@ -3,7 +3,7 @@
 use wal_entry::{EntryView, OperationView};
 use wal_format::{
     BATCH_ENTRY_HEADER_BYTES, BatchEntries, Mark, RECORD_HEADER_BYTES, RecordKind,
-    SEGMENT_HEADER_BYTES, Seal, Unreadable,
+    SEGMENT_HEADER_BYTES, Seal, Unreadable, decode_record,
 };
 use wal_storage::{Access, Corruption, ProvenBy, Result, Storage, WalError};
 
@@ -200,6 +200,44 @@ impl SegmentScan {
     #[inline]
     pub(crate) fn bytes(&self, payload: &Payload) -> &[u8] {
         self.cursor.bytes(payload)
+    }
+
+    /// Goes past the entries in records of their own that the buffer holds from here on, and gives
+    /// each to `visit`, as long as `wants` takes the next one's archive, which is not checked yet.
+    /// Returns the record that it did not take; `None` if what comes next is anything else, which
+    /// [`next`](Self::next) tells.
+    ///
+    /// This is where a recovery spends its time.
+    #[inline]
+    pub(crate) fn run<E>(
+        &mut self,
+        mut wants: impl FnMut(&[u8]) -> bool,
+        mut visit: impl FnMut(EntryView<'_>) -> Result<(), E>,
+    ) -> Result<Option<Located>, E> {
+        let Self { place, cursor, progress, limit_position } = self;
+        let (mut at, mut bytes) = cursor.at_hand(place.offset_of(progress.position));
+        while let Ok(record) =
+            decode_record(bytes, place.salt, progress.position, place.max_record_bytes)
+        {
+            let record_bytes = record.record_bytes();
+            let end_position = record.end_position();
+            if record.kind != RecordKind::Entry || end_position > *limit_position {
+                break;
+            }
+            if !wants(record.payload) {
+                let payload = Payload::Window(at + RECORD_HEADER_BYTES..at + record_bytes);
+                let record_bytes = record_bytes as u64;
+                return Ok(Some(Located { kind: record.kind, record_bytes, payload }));
+            }
+            let Ok(view) = check_entry(record.payload, place.core, progress) else {
+                break;
+            };
+            progress.position = end_position;
+            at += record_bytes;
+            bytes = bytes.get(record_bytes..).unwrap_or_default();
+            visit(view)?;
+        }
+        Ok(None)
     }
 
     /// Reads the next record and goes past it, unless it stops the scan.

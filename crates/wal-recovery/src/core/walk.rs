@@ -123,11 +123,19 @@ impl CoreRecovery<'_> {
         let place = SegmentPlace::new(member.header, member.start.base_position);
         let cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
         let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
+        let entries = &mut self.entries;
         loop {
+            scan.run(
+                |_| true,
+                |_| {
+                    *entries += 1;
+                    Ok::<(), WalError>(())
+                },
+            )?;
             let position = scan.progress().position;
             match scan.next()? {
-                Next::Entry(..) => self.entries += 1,
-                Next::Batch { entry_count, .. } => self.entries += entry_count,
+                Next::Entry(..) => *entries += 1,
+                Next::Batch { entry_count, .. } => *entries += entry_count,
                 Next::Mark(mark) => {
                     self.claims.add_mark(mark, place.segment_id, position, u64::MAX);
                 }
