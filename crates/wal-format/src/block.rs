@@ -1,4 +1,4 @@
-//! What identity, start, vouch and manifest share: aligned blocks, fields, and why one is refused.
+//! What identity, start, vouch and manifest share: blocks, fields, and why one is refused.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -8,9 +8,8 @@ use thiserror::Error;
 use crate::checksum::crc32c_append;
 use crate::{BLOCK_BYTES, FORMAT_VERSION};
 
-/// One block of 4096 bytes, aligned for direct I/O.
+/// One block of 4096 bytes. It stands anywhere in memory: copy it for direct I/O.
 #[derive(Clone, PartialEq, Eq)]
-#[repr(C, align(4096))]
 pub struct Block([u8; BLOCK_BYTES]);
 
 impl Block {

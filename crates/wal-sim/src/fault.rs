@@ -17,8 +17,10 @@ pub enum OperationKind {
     Read,
     /// Listing a directory.
     List,
-    /// Making a file.
+    /// Making a file of written zeroes.
     Create,
+    /// Making a file whose space is only set aside.
+    CreateReserved,
     /// Making a directory.
     CreateDirectory,
     /// Writing to a file; each request of a joint write counts on its own.
@@ -35,11 +37,12 @@ pub enum OperationKind {
 
 impl OperationKind {
     /// Every kind there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Open,
         Self::Read,
         Self::List,
         Self::Create,
+        Self::CreateReserved,
         Self::CreateDirectory,
         Self::Write,
         Self::Sync,
@@ -59,7 +62,14 @@ impl OperationKind {
     /// accepted. A sync that finds the disk full may have lost what was accepted long ago, so
     /// there it is an error of the device.
     pub(crate) const fn takes_space(self) -> bool {
-        matches!(self, Self::Create | Self::CreateDirectory | Self::Write | Self::Rename)
+        matches!(
+            self,
+            Self::Create
+                | Self::CreateReserved
+                | Self::CreateDirectory
+                | Self::Write
+                | Self::Rename
+        )
     }
 
     /// The word that error messages use.
@@ -68,7 +78,7 @@ impl OperationKind {
             Self::Open => "opening",
             Self::Read => "reading",
             Self::List => "listing",
-            Self::Create => "creating",
+            Self::Create | Self::CreateReserved => "creating",
             Self::CreateDirectory => "making the directory",
             Self::Write => "writing",
             Self::Sync => "syncing",

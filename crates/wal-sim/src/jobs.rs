@@ -50,7 +50,7 @@ impl Jobs {
         let Some(Waiting { kind, job, .. }) = self.queue().take(now) else {
             return false;
         };
-        let ended = catch_unwind(AssertUnwindSafe(job));
+        let ended = catch_unwind(AssertUnwindSafe(move || job()));
         let mut queue = self.queue();
         queue.running.retain(|running| *running != kind);
         queue.panicked += u64::from(ended.is_err());

@@ -61,35 +61,18 @@ impl Storage for SimStorage {
     }
 
     fn create(&self, name: &str, size_bytes: u64, access: Access) -> Result<Box<dyn StorageFile>> {
-        let operation = Asked::new(OperationKind::Create, name).range(0..size_bytes);
-        let state = &mut *self.state();
-        let failure = match self.judge(state, &operation)? {
-            Verdict::Fail { cause, part } if !part.is_done(&mut state.random) => {
-                return Err(self.failed(&operation, cause));
-            }
-            Verdict::Fail { cause, .. } => Some(cause),
-            Verdict::Proceed => None,
-        };
-        if size_bytes > FILE_BYTES_MAX {
-            return self.said(name, &operation, Err(io::ErrorKind::FileTooLarge.into()));
-        }
-        let missing = size_bytes.div_ceil(BLOCK_BYTES as u64);
-        if missing > state.free_blocks() {
-            return Err(self.failed(&operation, Cause::StorageFull));
-        }
-        let id = self.said(name, &operation, state.disk.create_file(name))?;
-        // Power may fail before all the zeroes are written.
-        let written = match failure {
-            Some(Cause::Halted) => state.random.below(size_bytes + 1),
-            _ => size_bytes,
-        };
-        if written > 0 {
-            state.write_zeroes(id, written);
-        }
-        match failure {
-            Some(cause) => Err(self.failed(&operation, cause)),
-            None => Ok(self.opened(state, id, access)),
-        }
+        self.make_file(OperationKind::Create, name, size_bytes, access)
+    }
+
+    /// To this disk the same as [`create`](Self::create), under another name: reserved space reads
+    /// as zeroes before a crash and behind it, whatever was written to it and not synced.
+    fn create_reserved(
+        &self,
+        name: &str,
+        size_bytes: u64,
+        access: Access,
+    ) -> Result<Box<dyn StorageFile>> {
+        self.make_file(OperationKind::CreateReserved, name, size_bytes, access)
     }
 
     fn open(&self, name: &str, access: Access) -> Result<Box<dyn StorageFile>> {
@@ -179,6 +162,44 @@ impl Storage for SimStorage {
 }
 
 impl SimStorage {
+    fn make_file(
+        &self,
+        kind: OperationKind,
+        name: &str,
+        size_bytes: u64,
+        access: Access,
+    ) -> Result<Box<dyn StorageFile>> {
+        let operation = Asked::new(kind, name).range(0..size_bytes);
+        let state = &mut *self.state();
+        let failure = match self.judge(state, &operation)? {
+            Verdict::Fail { cause, part } if !part.is_done(&mut state.random) => {
+                return Err(self.failed(&operation, cause));
+            }
+            Verdict::Fail { cause, .. } => Some(cause),
+            Verdict::Proceed => None,
+        };
+        if size_bytes > FILE_BYTES_MAX {
+            return self.said(name, &operation, Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        let missing = size_bytes.div_ceil(BLOCK_BYTES as u64);
+        if missing > state.free_blocks() {
+            return Err(self.failed(&operation, Cause::StorageFull));
+        }
+        let id = self.said(name, &operation, state.disk.create_file(name))?;
+        // Power may fail before all the zeroes are written.
+        let written = match failure {
+            Some(Cause::Halted) => state.random.below(size_bytes + 1),
+            _ => size_bytes,
+        };
+        if written > 0 {
+            state.write_zeroes(id, written);
+        }
+        match failure {
+            Some(cause) => Err(self.failed(&operation, cause)),
+            None => Ok(self.opened(state, id, access)),
+        }
+    }
+
     /// Counts the operation and says what is to become of it; an error if the machine stands.
     pub(crate) fn judge(&self, state: &mut State, operation: &Asked<'_>) -> Result<Verdict> {
         if state.is_halted {

@@ -187,6 +187,9 @@ fn every_kind_of_operation_can_fail_and_is_counted() {
             OperationKind::Read => file.read_at(&mut [0; 10], 0).unwrap_err(),
             OperationKind::List => storage.list("").unwrap_err(),
             OperationKind::Create => storage.create("g", 0, Access::ReadWrite).unwrap_err(),
+            OperationKind::CreateReserved => {
+                storage.create_reserved("g", 0, Access::ReadWrite).unwrap_err()
+            }
             OperationKind::CreateDirectory => storage.create_directory("d").unwrap_err(),
             OperationKind::Write => write(&*file, b"b", 0).unwrap_err(),
             OperationKind::Sync => file.sync().unwrap_err(),
@@ -421,7 +424,7 @@ fn an_offset_out_of_this_world_is_an_error() {
 #[test]
 fn jobs_of_a_machine_do_not_follow_it_through_a_crash() {
     let (storage, _) = with_file(1);
-    storage.spawn(JobKind::Lead, std::time::Duration::ZERO, Box::new(|| {})).unwrap();
+    storage.spawn(JobKind::Lead, std::time::Duration::ZERO, std::sync::Arc::new(|| {})).unwrap();
     assert_eq!(storage.crash(CrashPlan::keep_everything()).pending_jobs(), 0);
     assert_eq!(storage.kill().pending_jobs(), 0);
     assert_eq!(storage.pending_jobs(), 1);

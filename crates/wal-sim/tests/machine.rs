@@ -12,7 +12,7 @@ type Ran = Arc<Mutex<Vec<&'static str>>>;
 
 fn spawn(storage: &SimStorage, ran: &Ran, kind: JobKind, delay_ms: u64, label: &'static str) {
     let ran = ran.clone();
-    let job = Box::new(move || ran.lock().unwrap().push(label));
+    let job = Arc::new(move || ran.lock().unwrap().push(label));
     storage.spawn(kind, Duration::from_millis(delay_ms), job).unwrap();
 }
 
@@ -66,7 +66,7 @@ fn a_job_may_spawn_jobs_use_the_storage_and_run_other_kinds() {
         inner.run_jobs();
         log.lock().unwrap().push("outer");
     };
-    storage.spawn(JobKind::Lead, Duration::ZERO, Box::new(job)).unwrap();
+    storage.spawn(JobKind::Lead, Duration::ZERO, Arc::new(job)).unwrap();
     assert_eq!(storage.run_jobs(), 2);
     assert_eq!(*ran.lock().unwrap(), ["prepare", "outer", "lead"]);
     assert_eq!(storage.names(), ["f"]);
@@ -76,7 +76,7 @@ fn a_job_may_spawn_jobs_use_the_storage_and_run_other_kinds() {
 fn a_job_that_panics_ends_alone() {
     let storage = SimStorage::new(1);
     let ran = Ran::default();
-    storage.spawn(JobKind::Lead, Duration::ZERO, Box::new(|| panic!("as planned"))).unwrap();
+    storage.spawn(JobKind::Lead, Duration::ZERO, Arc::new(|| panic!("as planned"))).unwrap();
     spawn(&storage, &ran, JobKind::Lead, 0, "next");
     assert_eq!(storage.run_jobs(), 2);
     assert_eq!((storage.jobs_panicked(), ran.lock().unwrap().len()), (1, 1));

@@ -29,10 +29,13 @@ pub(crate) fn turn_on(file: &File) -> io::Result<bool> {
     if fcntl_setfl(file, flags | OFlags::DIRECT).is_err() {
         return Ok(false);
     }
-    let mut block = Block([0; DIRECT_BLOCK_BYTES]);
+    // On the heap: see `header_blocks.rs` of wal-writer for why no aligned block is on the stack.
+    let mut bytes = vec![0; 2 * DIRECT_BLOCK_BYTES];
+    let start = bytes.as_ptr().align_offset(DIRECT_BLOCK_BYTES);
+    let block = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..DIRECT_BLOCK_BYTES));
     // Whatever the probe stumbles over, also a bad sector: the buffered file says it again to
     // whoever needs that block.
-    if file.read_at(&mut block.0, 0).is_ok() {
+    if block.is_some_and(|block| file.read_at(block, 0).is_ok()) {
         return Ok(true);
     }
     fcntl_setfl(file, flags)?;
@@ -96,10 +99,6 @@ pub(crate) static ZEROES: ZeroPiece = ZeroPiece([0; ZERO_PIECE_BYTES]);
 
 #[repr(align(4096))]
 pub(crate) struct ZeroPiece(pub(crate) [u8; ZERO_PIECE_BYTES]);
-
-#[cfg(target_os = "linux")]
-#[repr(align(4096))]
-struct Block([u8; DIRECT_BLOCK_BYTES]);
 
 #[cfg(test)]
 mod tests {

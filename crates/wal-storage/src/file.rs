@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::direct::{self, DIRECT_BLOCK_BYTES, ZERO_PIECE_BYTES, ZEROES};
@@ -42,20 +42,42 @@ impl OsFile {
         access: Access,
         size_bytes: u64,
     ) -> Result<Self> {
+        reserve(&file, &path, size_bytes)?;
+        Self::with_zeroes(file, path, access, size_bytes, size_bytes)
+    }
+
+    /// A file just made: reserves `size_bytes`, and writes zeroes over all of it only if the file
+    /// system cannot reserve.
+    pub(crate) fn reserved(
+        file: File,
+        path: PathBuf,
+        access: Access,
+        size_bytes: u64,
+    ) -> Result<Self> {
+        let is_reserved = reserve(&file, &path, size_bytes)?;
+        // The first block in any case: whether direct writes work is known after the first one.
+        let zeroed_bytes =
+            if is_reserved { size_bytes.min(DIRECT_BLOCK_BYTES as u64) } else { size_bytes };
+        Self::with_zeroes(file, path, access, size_bytes, zeroed_bytes)
+    }
+
+    fn with_zeroes(
+        file: File,
+        path: PathBuf,
+        access: Access,
+        size_bytes: u64,
+        zeroed_bytes: u64,
+    ) -> Result<Self> {
         let failed = |operation, source| failure(&path, operation, size_bytes, source);
-        if size_bytes > 0 {
-            system::reserve(&file, size_bytes)
-                .map_err(|source| failed("reserving its space", source))?;
-        }
         let mut mode = choose_mode(&file, access, size_bytes)
             .map_err(|source| failed("choosing how to write it", source))?;
-        let mut zeroed = write_zeroes(&file, mode, size_bytes);
+        let mut zeroed = write_zeroes(&file, mode, zeroed_bytes);
         if mode == IoMode::Direct
             && zeroed.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidInput)
         {
             // The read probe went through, the first real write is refused: not direct after all.
             mode = IoMode::Buffered;
-            zeroed = direct::turn_off(&file).and_then(|()| write_zeroes(&file, mode, size_bytes));
+            zeroed = direct::turn_off(&file).and_then(|()| write_zeroes(&file, mode, zeroed_bytes));
         }
         zeroed.map_err(|source| failed("writing zeroes", source))?;
         Ok(Self { file, path, mode, syncs_apart: AtomicBool::new(false) })
@@ -170,6 +192,15 @@ pub(crate) fn failure(
         }
         _ => WalError::io(path, operation, source),
     }
+}
+
+/// Sets `size_bytes` aside; says whether the file system could.
+fn reserve(file: &File, path: &Path, size_bytes: u64) -> Result<bool> {
+    if size_bytes == 0 {
+        return Ok(true);
+    }
+    system::reserve(file, size_bytes)
+        .map_err(|source| failure(path, "reserving its space", size_bytes, source))
 }
 
 /// Direct only if asked for, possible, and the file consists of whole blocks: the last, partial

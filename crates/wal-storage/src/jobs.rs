@@ -128,7 +128,7 @@ impl Queue {
                 Some(first) if first.key().0 <= now => {
                     let job = first.remove();
                     drop(state);
-                    contain_panic(job);
+                    contain_panic(move || job());
                     state = self.state();
                 }
                 Some(first) => {
@@ -225,7 +225,7 @@ mod tests {
             jobs.spawn(
                 JobKind::Lead,
                 Duration::ZERO,
-                Box::new(move || {
+                Arc::new(move || {
                     sender.send(thread::current().id()).unwrap();
                 }),
             )
@@ -240,9 +240,9 @@ mod tests {
     fn a_thread_that_waits_ends_with_its_owner_and_not_when_it_gets_bored() {
         let jobs = jobs_with_idle(100 * PATIENCE);
         let (sender, receiver) = mpsc::channel();
-        jobs.spawn(JobKind::Lead, Duration::ZERO, Box::new(move || sender.send(()).unwrap()))
+        jobs.spawn(JobKind::Lead, Duration::ZERO, Arc::new(move || sender.send(()).unwrap()))
             .unwrap();
-        jobs.spawn(JobKind::Prepare, 100 * PATIENCE, Box::new(|| {})).unwrap();
+        jobs.spawn(JobKind::Prepare, 100 * PATIENCE, Arc::new(|| {})).unwrap();
         next(&receiver);
         let queues = [Arc::clone(&jobs.lead), Arc::clone(&jobs.prepare)];
         drop(jobs);
@@ -261,7 +261,7 @@ mod tests {
             jobs.spawn(
                 JobKind::Lead,
                 Duration::MAX,
-                Box::new(move || sender.send(number).unwrap()),
+                Arc::new(move || sender.send(number).unwrap()),
             )
             .unwrap();
         }
@@ -278,7 +278,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let started = Instant::now();
         let delay = Duration::from_millis(60);
-        jobs.spawn(JobKind::Prepare, delay, Box::new(move || sender.send(()).unwrap())).unwrap();
+        jobs.spawn(JobKind::Prepare, delay, Arc::new(move || sender.send(()).unwrap())).unwrap();
         next(&receiver);
         assert!(started.elapsed() >= delay);
     }
@@ -288,9 +288,9 @@ mod tests {
         let jobs = jobs_with_idle(Duration::from_millis(1));
         let (sender, receiver) = mpsc::channel();
         let never = sender.clone();
-        jobs.spawn(JobKind::Lead, Duration::MAX, Box::new(move || never.send("never").unwrap()))
+        jobs.spawn(JobKind::Lead, Duration::MAX, Arc::new(move || never.send("never").unwrap()))
             .unwrap();
-        jobs.spawn(JobKind::Lead, Duration::ZERO, Box::new(move || sender.send("now").unwrap()))
+        jobs.spawn(JobKind::Lead, Duration::ZERO, Arc::new(move || sender.send("now").unwrap()))
             .unwrap();
         assert_eq!(next(&receiver), "now");
         assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err());
@@ -307,9 +307,9 @@ mod tests {
 
         let jobs = jobs_with_idle(PATIENCE);
         let (sender, receiver) = mpsc::channel();
-        jobs.spawn(JobKind::Lead, Duration::ZERO, Box::new(|| std::panic::panic_any(Spiteful)))
+        jobs.spawn(JobKind::Lead, Duration::ZERO, Arc::new(|| std::panic::panic_any(Spiteful)))
             .unwrap();
-        jobs.spawn(JobKind::Lead, Duration::ZERO, Box::new(move || sender.send(()).unwrap()))
+        jobs.spawn(JobKind::Lead, Duration::ZERO, Arc::new(move || sender.send(()).unwrap()))
             .unwrap();
         next(&receiver);
     }

@@ -1,8 +1,9 @@
 //! The real storage: a directory of the operating system's.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -152,26 +153,16 @@ impl Storage for OsStorage {
     }
 
     fn create(&self, name: &str, size_bytes: u64, access: Access) -> Result<Box<dyn StorageFile>> {
-        if access == Access::Read {
-            return Err(WalError::InvalidArgument {
-                what: format!(
-                    "{}: a file cannot be created for reading alone; use Access::ReadWrite",
-                    self.directory.path().join(name).display()
-                ),
-            });
-        }
-        let name = Name::new(name)?;
-        let path = self.directory.full_path(&name);
-        let created = self.directory.create_file(&name, size_bytes)?;
-        match OsFile::zeroed(created, path, access, size_bytes) {
-            Ok(file) => Ok(Box::new(file)),
-            Err(error) => {
-                // The first error is the one to report; a half-made file that cannot be removed
-                // either has a name that no log uses yet.
-                let _ = self.directory.remove(&name);
-                Err(error)
-            }
-        }
+        self.create_with(OsFile::zeroed, name, size_bytes, access)
+    }
+
+    fn create_reserved(
+        &self,
+        name: &str,
+        size_bytes: u64,
+        access: Access,
+    ) -> Result<Box<dyn StorageFile>> {
+        self.create_with(OsFile::reserved, name, size_bytes, access)
     }
 
     fn open(&self, name: &str, access: Access) -> Result<Box<dyn StorageFile>> {
@@ -222,5 +213,36 @@ impl Storage for OsStorage {
             };
             WalError::io(self.directory.path(), "reading random bytes for it", source)
         })
+    }
+}
+
+impl OsStorage {
+    fn create_with(
+        &self,
+        make: impl FnOnce(File, PathBuf, Access, u64) -> Result<OsFile>,
+        name: &str,
+        size_bytes: u64,
+        access: Access,
+    ) -> Result<Box<dyn StorageFile>> {
+        if access == Access::Read {
+            return Err(WalError::InvalidArgument {
+                what: format!(
+                    "{}: a file cannot be created for reading alone; use Access::ReadWrite",
+                    self.directory.path().join(name).display()
+                ),
+            });
+        }
+        let name = Name::new(name)?;
+        let path = self.directory.full_path(&name);
+        let created = self.directory.create_file(&name, size_bytes)?;
+        match make(created, path, access, size_bytes) {
+            Ok(file) => Ok(Box::new(file)),
+            Err(error) => {
+                // The first error is the one to report; a half-made file that cannot be removed
+                // either has a name that no log uses yet.
+                let _ = self.directory.remove(&name);
+                Err(error)
+            }
+        }
     }
 }

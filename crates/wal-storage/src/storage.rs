@@ -64,6 +64,25 @@ pub trait Storage: Debug + Send + Sync {
     /// [`StorageFull`](crate::WalError::StorageFull) if there is no room for it.
     fn create(&self, name: &str, size_bytes: u64, access: Access) -> Result<Box<dyn StorageFile>>;
 
+    /// As [`create`](Self::create), but the zeroes need not be written: the space is set aside,
+    /// and reads as zeroes.
+    ///
+    /// Takes next to no time. Overwriting needs no new space either, but the first write to a block
+    /// may change metadata, which the next sync then has to write too: for a file that will be
+    /// filled in large pieces and seldom synced.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    fn create_reserved(
+        &self,
+        name: &str,
+        size_bytes: u64,
+        access: Access,
+    ) -> Result<Box<dyn StorageFile>> {
+        self.create(name, size_bytes, access)
+    }
+
     /// Opens the existing file `name`.
     ///
     /// # Errors
@@ -263,8 +282,9 @@ pub enum ListedKind {
     Other,
 }
 
-/// A piece of background work.
-pub type Job = Box<dyn FnOnce() + Send>;
+/// A piece of background work. It is shared so that work which comes again and again, once per
+/// full buffer, is made once; each [`Storage::spawn`] runs it once.
+pub type Job = Arc<dyn Fn() + Send + Sync>;
 
 /// Which queue a job waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -50,14 +50,15 @@ mod imp {
         Ok(fsync(directory)?)
     }
 
-    /// Reserves space and sets the size. A file system without such a call gets its space from
-    /// the zeroes that are written next.
-    pub(crate) fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
+    /// Reserves space and sets the size; says whether it did. A file system without such a call
+    /// gets its space from zeroes that are written.
+    pub(crate) fn reserve(file: &File, size_bytes: u64) -> io::Result<bool> {
         loop {
             match fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
                 // Nothing is lost by asking again: this is a reservation, not a sync.
                 Err(Errno::INTR) => {}
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Ok(()) => return Ok(true),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -123,7 +124,7 @@ mod imp {
 
     /// Space comes from the zeroes that are written next.
     #[expect(clippy::unnecessary_wraps, reason = "the same signature everywhere")]
-    pub(crate) fn reserve(_file: &File, _size_bytes: u64) -> io::Result<()> {
-        Ok(())
+    pub(crate) fn reserve(_file: &File, _size_bytes: u64) -> io::Result<bool> {
+        Ok(false)
     }
 }

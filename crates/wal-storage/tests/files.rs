@@ -83,13 +83,19 @@ fn a_created_file_has_its_size_in_zeroes_that_take_space() {
         ("odd", 300_001, Access::ReadWrite),
         ("large", 3 * SIZE + BLOCK, Access::ReadWriteDirect),
     ] {
-        let file = storage.create(name, size, access).unwrap();
-        file.sync().unwrap();
-        assert_eq!(file.size_bytes().unwrap(), size);
-        let bytes = fs::read(directory.path().join(name)).unwrap();
-        assert_eq!(bytes.len() as u64, size);
-        assert!(bytes.iter().all(|byte| *byte == 0));
-        assert_takes_space(&directory.path().join(name), size);
+        for reserved in [false, true] {
+            let name = &format!("{name}-{reserved}");
+            let file = match reserved {
+                false => storage.create(name, size, access).unwrap(),
+                true => storage.create_reserved(name, size, access).unwrap(),
+            };
+            file.sync().unwrap();
+            assert_eq!(file.size_bytes().unwrap(), size);
+            let bytes = fs::read(directory.path().join(name)).unwrap();
+            assert_eq!(bytes.len() as u64, size);
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            assert_takes_space(&directory.path().join(name), size);
+        }
     }
 }
 

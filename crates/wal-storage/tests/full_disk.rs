@@ -106,6 +106,7 @@ fn where_space_cannot_be_reserved_the_zeroes_find_the_disk_full() {
 
         let free = storage.free_bytes().unwrap();
         full(storage.create("second", size, access).unwrap_err(), size);
+        full(storage.create_reserved("second", size, access).unwrap_err(), size);
         assert_eq!(storage.list("").unwrap().len(), lost_and_found + 1);
         freed(&storage, free);
         storage.remove("first").unwrap();

@@ -10,7 +10,7 @@
 mod common;
 
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn jobs_of_one_kind_run_in_the_order_they_came_in_and_never_two_at_once() {
     let (storage, _directory) = storage();
     for kind in BOTH {
         let (sender, receiver) = mpsc::channel();
-        let running = Arc::new(std::sync::Mutex::new(()));
+        let running = Arc::new(Mutex::new(()));
         for number in 0..200 {
             let sender = sender.clone();
             let running = Arc::clone(&running);
@@ -194,7 +194,9 @@ fn storage() -> (Arc<OsStorage>, tempfile::TempDir) {
 }
 
 fn spawn(storage: &OsStorage, kind: JobKind, delay: Duration, job: impl FnOnce() + Send + 'static) {
-    storage.spawn(kind, delay, Box::new(job)).unwrap();
+    let job = Mutex::new(Some(job));
+    let once = Arc::new(move || job.lock().unwrap().take().unwrap()());
+    storage.spawn(kind, delay, once).unwrap();
 }
 
 fn next<T>(receiver: &Receiver<T>) -> T {

@@ -36,7 +36,7 @@ fn threads_start_on_demand_and_end_with_the_storage() {
 
         // Also one that waits for a job due much later.
         let an_hour = Duration::from_secs(3600);
-        storage.spawn(JobKind::Prepare, an_hour, Box::new(|| {})).unwrap();
+        storage.spawn(JobKind::Prepare, an_hour, std::sync::Arc::new(|| {})).unwrap();
         drop(storage);
         eventually("all threads end", || wal_threads().is_empty());
     }
@@ -44,7 +44,9 @@ fn threads_start_on_demand_and_end_with_the_storage() {
 
 fn run(storage: &OsStorage, kind: JobKind) {
     let (sender, receiver) = mpsc::channel();
-    storage.spawn(kind, Duration::ZERO, Box::new(move || sender.send(()).unwrap())).unwrap();
+    storage
+        .spawn(kind, Duration::ZERO, std::sync::Arc::new(move || sender.send(()).unwrap()))
+        .unwrap();
     receiver.recv_timeout(PATIENCE).unwrap();
 }
 

@@ -4,13 +4,16 @@
 //! Lock order: seat, device side, queue; the locks of segments and manifest are taken below
 //! these and hold no other.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
+use wal_entry::RecordBuffer;
 use wal_format::{LogId, Manifest};
 use wal_recovery::ReplayPin;
-use wal_storage::{DirectoryLock, JobKind, Result, Storage, WalError};
+use wal_storage::{DirectoryLock, Job, JobKind, Result, Storage, WalError};
 
 use crate::device::Device;
 use crate::directory_hold::{DirectoryHold, Held};
@@ -18,7 +21,7 @@ use crate::manifest_store::ManifestStore;
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
 use crate::queue::Queue;
-use crate::segments::{Prepared, Segments};
+use crate::segments::{Filling, Prepared, Segments};
 
 /// How long a core must be quiet before its vouch block says how far it is durable.
 const QUIET_BEFORE_VOUCH: Duration = Duration::from_secs(1);
@@ -43,6 +46,8 @@ pub(crate) struct CoreLog {
     pub(crate) queue: Queue,
     pub(crate) segments: Segments,
     device: Mutex<Device>,
+    write_job: WriteJob,
+    write_is_scheduled: AtomicBool,
     seat: Mutex<Seat>,
     /// Held while this core's log may touch the disk: closing and poison let go of it.
     hold: DirectoryHold,
@@ -116,7 +121,7 @@ impl CoreLog {
     ) -> Arc<Self> {
         let (end, epoch) = (open_batch.position(), open_batch.last_epoch());
         let options = &shared.options;
-        let log = Arc::new(Self {
+        let log = Arc::new_cyclic(|log| Self {
             core,
             shared: Arc::clone(shared),
             queue: Queue::new(core, end, options.buffers(), options.batch_bytes),
@@ -125,6 +130,12 @@ impl CoreLog {
             seat: Mutex::new(Seat { open_batch: Some(open_batch), log_is_gone: false }),
             hold: DirectoryHold::new(lock),
             life: AtomicU64::new(life),
+            write_job: WriteJob(job(log.clone(), |log| {
+                // First of all: what is closed from now on needs another run.
+                log.write_is_scheduled.store(false, Ordering::Release);
+                let _ = log.write_out();
+            })),
+            write_is_scheduled: AtomicBool::new(false),
             vouch_is_scheduled: AtomicBool::new(false),
         });
         shared.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&log));
@@ -144,25 +155,56 @@ impl CoreLog {
             return Ok(());
         }
         self.queue.want(position);
-        {
-            let mut device = self.device()?;
-            // Whoever led while this thread waited has covered it, if it was closed by then.
-            if self.queue.durable_position() < position {
-                self.lead(&mut device)?;
-            }
-        }
+        // Whoever led while this thread waited for its turn has covered it, if it was closed by then.
+        while self.queue.durable_position() < position && !self.lead(self.device()?)? {}
         self.schedule_vouch();
         Ok(())
     }
 
-    /// Hands every closed batch to the kernel, so that their buffers are free again. Syncs only
-    /// what somebody waits for.
+    /// Has the background hand what is closed to the kernel, while the appender fills the next
+    /// buffer. Syncs only what somebody waits for.
+    pub(crate) fn write_behind(self: &Arc<Self>) {
+        if self.write_is_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let job = Arc::clone(&self.write_job.0);
+        if self.shared.storage.spawn(JobKind::Lead, Duration::ZERO, job).is_err() {
+            // There is no thread to be had: the appender writes when it is out of buffers.
+            self.write_is_scheduled.store(false, Ordering::Release);
+        }
+    }
+
+    fn write_out(&self) -> Result<()> {
+        while !self.lead(self.device()?)? {}
+        Ok(())
+    }
+
+    /// A buffer for the next batch. If all are in flight, this thread writes some out, or waits for
+    /// the one that does.
     ///
     /// # Errors
     ///
     /// [`WalError::Poisoned`].
-    pub(crate) fn write_out(&self) -> Result<()> {
-        self.lead(&mut *self.device()?)
+    pub(crate) fn take_buffer(&self) -> Result<RecordBuffer> {
+        let mut has_stalled = false;
+        loop {
+            self.queue.check()?;
+            let turn = match self.queue.free_buffer() {
+                Ok(buffer) => return Ok(buffer),
+                Err(turn) => turn,
+            };
+            if !has_stalled {
+                has_stalled = true;
+                self.queue.count_stall();
+            }
+            match self.device.try_lock() {
+                Ok(device) => {
+                    self.lead(DeviceSide::new(device, &self.queue))?;
+                }
+                Err(TryLockError::WouldBlock) => self.queue.wait_for_buffer(turn),
+                Err(TryLockError::Poisoned(_)) => return Err(self.leader_panicked()),
+            }
+        }
     }
 
     /// Has the background make everything closed durable.
@@ -174,17 +216,21 @@ impl CoreLog {
         });
     }
 
-    fn lead(&self, device: &mut Device) -> Result<()> {
+    /// One turn at the device side: writes closed batches, and syncs if they are the last ones and
+    /// somebody waits for that. Returns whether they were the last ones.
+    fn lead(&self, mut device: DeviceSide<'_>) -> Result<bool> {
         let _held = self.directory_lock()?;
-        let (mut batches, wanted) = self.queue.take_closed();
-        let sync = wanted > self.queue.durable_position();
+        let mut batches = std::mem::take(&mut device.batches);
+        let taken = self.queue.take_closed(&mut batches);
+        let sync = taken.are_all && taken.wanted_position > self.queue.durable_position();
         let written =
             device.write(&mut batches, sync, &mut |position| self.queue.publish_durable(position));
         device.last_used = self.shared.storage.now();
         match written {
             Ok(()) => {
-                self.queue.give_back(batches);
-                Ok(())
+                self.queue.give_back(batches.drain(..));
+                device.batches = batches;
+                Ok(taken.are_all)
             }
             Err(cause) => Err(self.poison(cause)),
         }
@@ -195,14 +241,18 @@ impl CoreLog {
     /// # Errors
     ///
     /// [`WalError::Poisoned`], also if a leader panicked and left who knows what half done.
-    pub(crate) fn device(&self) -> Result<MutexGuard<'_, Device>> {
-        let device = self.device.lock().map_err(|_| {
-            self.poison(WalError::InvalidArgument {
-                what: "a thread panicked while it wrote to the log".into(),
-            })
-        })?;
+    pub(crate) fn device(&self) -> Result<DeviceSide<'_>> {
+        let device = self.device.lock().map_err(|_| self.leader_panicked())?;
+        let device = DeviceSide::new(device, &self.queue);
         self.queue.check()?;
         Ok(device)
+    }
+
+    #[cold]
+    fn leader_panicked(&self) -> WalError {
+        self.poison(WalError::InvalidArgument {
+            what: "a thread panicked while it wrote to the log".into(),
+        })
     }
 
     // ---- segments ----
@@ -212,9 +262,13 @@ impl CoreLog {
     /// # Errors
     ///
     /// As [`Segments::take`].
-    pub(crate) fn take_segment(self: &Arc<Self>, record_bytes: u64) -> Result<Prepared> {
+    pub(crate) fn take_segment(
+        self: &Arc<Self>,
+        record_bytes: u64,
+        filling: Filling,
+    ) -> Result<Prepared> {
         let _held = self.directory_lock()?;
-        let prepared = self.segments.take(record_bytes)?;
+        let prepared = self.segments.take(record_bytes, filling)?;
         self.prepare_ahead();
         Ok(prepared)
     }
@@ -227,7 +281,7 @@ impl CoreLog {
     /// As [`Segments::take`].
     pub(crate) fn take_segment_behind_cut(self: &Arc<Self>) -> Result<Prepared> {
         let _held = self.directory_lock()?;
-        let prepared = self.segments.take(0)?;
+        let prepared = self.segments.take(0, Filling::Synced)?;
         self.segments.restart_growth();
         self.prepare_ahead();
         Ok(prepared)
@@ -278,7 +332,7 @@ impl CoreLog {
             return;
         };
         let mut device = match self.device.try_lock() {
-            Ok(device) => device,
+            Ok(device) => DeviceSide::new(device, &self.queue),
             // Somebody leads, so it is not quiet; and other cores' jobs must not wait for that.
             Err(TryLockError::WouldBlock) => return self.vouch_after(QUIET_BEFORE_VOUCH),
             Err(TryLockError::Poisoned(_)) => return,
@@ -289,6 +343,7 @@ impl CoreLog {
             return self.vouch_after(rest);
         }
         self.vouch_is_scheduled.store(false, Ordering::Relaxed);
+        self.queue.trim();
         if let Err(cause) = device.vouch(self.shared.manifest_number(), false) {
             self.poison(cause);
         }
@@ -326,7 +381,7 @@ impl CoreLog {
     ///
     /// As [`close`](Self::close), if that is what happened.
     pub(crate) fn return_seat(self: &Arc<Self>, mut open_batch: OpenBatch) -> Result<()> {
-        open_batch.close_batch(self);
+        open_batch.close_to_be_synced(self);
         let position = open_batch.position();
         let mut seat = self.seat();
         if seat.log_is_gone {
@@ -395,18 +450,67 @@ impl CoreLog {
         self: &Arc<Self>,
         kind: JobKind,
         delay: Duration,
-        job: impl FnOnce(&Arc<Self>) + Send + 'static,
+        work: impl Fn(&Arc<Self>) + Send + Sync + 'static,
     ) -> Result<()> {
-        let log = Arc::downgrade(self);
-        let job = move || {
-            if let Some(log) = log.upgrade() {
-                job(&log);
-            }
-        };
-        self.shared.storage.spawn(kind, delay, Box::new(job))
+        self.shared.storage.spawn(kind, delay, job(Arc::downgrade(self), work))
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job that does `work` on a core's log, if it is still there.
+fn job(log: Weak<CoreLog>, work: impl Fn(&Arc<CoreLog>) + Send + Sync + 'static) -> Job {
+    Arc::new(move || {
+        if let Some(log) = log.upgrade() {
+            work(&log);
+        }
+    })
+}
+
+/// Writes behind the appender.
+struct WriteJob(Job);
+
+impl fmt::Debug for WriteJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteJob").finish_non_exhaustive()
+    }
+}
+
+/// The device side, taken, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DeviceSide<'a> {
+    // Fields are dropped in this order: who is woken by the end of the turn finds the device free.
+    device: MutexGuard<'a, Device>,
+    _turn: EndTurn<'a>,
+}
+
+impl<'a> DeviceSide<'a> {
+    const fn new(device: MutexGuard<'a, Device>, queue: &'a Queue) -> Self {
+        Self { device, _turn: EndTurn(queue) }
+    }
+}
+
+impl Deref for DeviceSide<'_> {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl DerefMut for DeviceSide<'_> {
+    fn deref_mut(&mut self) -> &mut Device {
+        &mut self.device
+    }
+}
+
+#[derive(Debug)]
+struct EndTurn<'a>(&'a Queue);
+
+impl Drop for EndTurn<'_> {
+    fn drop(&mut self) {
+        self.0.end_turn();
     }
 }

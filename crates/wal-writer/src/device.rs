@@ -8,10 +8,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wal_entry::RecordBuffer;
 use wal_format::{Block, Mark, START_OFFSET, VOUCH_OFFSET, VouchSlot};
 use wal_storage::{Result, WriteSync};
 
 use crate::batch::{Batch, Tail};
+use crate::header_blocks::header_blocks;
+use crate::queue::TAKEN_BATCHES_MAX;
 use crate::segments::Segment;
 
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Device {
     durable: Mark,
     /// When the device was last used, by [`Storage::now`](wal_storage::Storage::now).
     pub(crate) last_used: Duration,
+    /// Where a leader puts what it takes; empty between turns.
+    pub(crate) batches: VecDeque<Batch>,
 }
 
 #[derive(Debug)]
@@ -33,6 +38,8 @@ struct Active {
     written: Mark,
     /// Whether any of it was handed over by a write that promised nothing.
     unsynced: bool,
+    /// The start block, and a vouch block as it is before the first vouching.
+    header: RecordBuffer,
     vouch_block: Block,
     newest_vouch: Option<VouchSlot>,
 }
@@ -40,10 +47,11 @@ struct Active {
 impl Device {
     pub(crate) const fn new(durable_position: u64, epoch: u64) -> Self {
         let durable = Mark { durable_position, epoch };
-        Self { active: None, durable, last_used: Duration::ZERO }
+        Self { active: None, durable, last_used: Duration::ZERO, batches: VecDeque::new() }
     }
 
-    /// Writes `batches`, oldest first, and makes them durable if `sync` is set.
+    /// Writes `batches`, oldest first and at most [`TAKEN_BATCHES_MAX`], and makes them durable if
+    /// `sync` is set.
     ///
     /// # Errors
     ///
@@ -91,11 +99,9 @@ impl Device {
         let base = segment.start().base_position;
         self.durable = Mark { durable_position: base, epoch };
         let active = self.active.insert(Active::new(segment, self.durable));
-        let start = active.segment.start().encode(active.segment.salt());
         // The zeroes tell the end of the log from bytes of the file's earlier life.
-        let blocks: [&[u8]; 3] =
-            [start.as_bytes(), active.vouch_block.as_bytes(), Block::ZERO.as_bytes()];
-        active.segment.write_at(&blocks, START_OFFSET, WriteSync::Through)
+        let zeroes = header_blocks(&[&Block::ZERO]);
+        active.segment.write_at(&[&active.header, &zeroes], START_OFFSET, WriteSync::Through)
     }
 
     /// Says in the active segment's vouch block how far the log is durable, durably. Nothing to
@@ -125,8 +131,8 @@ impl Device {
         slot.encode_into(&mut active.vouch_block, active.segment.salt());
         active.newest_vouch = Some(slot);
         // Write-through covers this block alone; it is only ever about what is durable already.
-        let block: [&[u8]; 1] = [active.vouch_block.as_bytes()];
-        active.segment.write_at(&block, VOUCH_OFFSET, WriteSync::Through)
+        let block = header_blocks(&[&active.vouch_block]);
+        active.segment.write_at(&[&block], VOUCH_OFFSET, WriteSync::Through)
     }
 
     fn write_group(&mut self, group: &mut [Batch], sync: bool, starts: bool) -> Result<()> {
@@ -140,20 +146,22 @@ impl Device {
             return Ok(());
         };
         let written = Mark { durable_position: last.end_position, epoch: last.end_epoch };
-        let start = starts.then(|| active.segment.start().encode(active.segment.salt()));
-        let mut slices: Vec<&[u8]> = Vec::with_capacity(group.len() + 2);
-        let mut offset = first.file_offset;
-        if let Some(start) = &start {
-            slices.extend([start.as_bytes().as_slice(), active.vouch_block.as_bytes()]);
-            offset = START_OFFSET;
-        }
+        let header = starts.then_some(active.header.as_slice()).into_iter();
+        let offset = if starts { START_OFFSET } else { first.file_offset };
         let last_index = group.len() - 1;
-        slices.extend(group.iter().enumerate().map(|(i, batch)| batch.bytes(i < last_index)));
+        let records = group.iter().enumerate().map(|(i, batch)| batch.bytes(i < last_index));
+        let mut slices: [&[u8]; TAKEN_BATCHES_MAX + 1] = [&[]; _];
+        let mut count = 0;
+        for (place, slice) in slices.iter_mut().zip(header.chain(records)) {
+            *place = slice;
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
         // Write-through speaks for its own call only, so it will do only if nothing written
         // before waits for a sync.
         let through = sync && !active.unsynced;
         let how = if through { WriteSync::Through } else { WriteSync::None };
-        active.segment.write_at(&slices, offset, how)?;
+        active.segment.write_at(slices, offset, how)?;
         active.written = written;
         if through {
             self.durable = written;
@@ -176,8 +184,10 @@ impl Device {
 }
 
 impl Active {
-    const fn new(segment: Arc<Segment>, durable: Mark) -> Self {
+    fn new(segment: Arc<Segment>, durable: Mark) -> Self {
+        let start = segment.start().encode(segment.salt());
         Self {
+            header: header_blocks(&[&start, &Block::ZERO]),
             segment,
             tail: Tail::EMPTY,
             written: durable,
@@ -195,7 +205,7 @@ mod tests {
     use wal_storage::Storage;
 
     use crate::options::LogOptions;
-    use crate::segments::Segments;
+    use crate::segments::{Filling, Segments};
 
     use super::*;
 
@@ -213,7 +223,7 @@ mod tests {
             last_timestamp_ns: i64::MIN,
             manifest_number: 1,
         };
-        let segment = Arc::new(Segment::new(segments.take(0).unwrap(), start));
+        let segment = Arc::new(Segment::new(segments.take(0, Filling::Synced).unwrap(), start));
         let mut device = Device::new(0, 0);
         device.start_segment(segment, 0).unwrap();
         device.vouch(1, false).unwrap();

@@ -17,6 +17,7 @@ mod cut;
 mod device;
 mod directory_hold;
 mod external_sync;
+mod header_blocks;
 mod manifest_store;
 mod open_batch;
 mod options;

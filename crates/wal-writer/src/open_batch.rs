@@ -15,7 +15,7 @@ use wal_storage::{Result, WalError};
 
 use crate::batch::Batch;
 use crate::core_log::CoreLog;
-use crate::segments::{Prepared, Segment};
+use crate::segments::{Filling, Prepared, Segment};
 
 #[derive(Debug)]
 pub(crate) struct OpenBatch {
@@ -31,6 +31,8 @@ pub(crate) struct OpenBatch {
     /// The epoch of the next entry.
     epoch: u64,
     clock: EntryClock,
+    /// How the segment was filled so far.
+    filling: Filling,
     /// Whether the log that was found is known, by its vouch block, to end where it ends.
     closed_when_found: bool,
 }
@@ -57,6 +59,7 @@ impl OpenBatch {
             last_epoch: 0,
             epoch: 0,
             clock: EntryClock::starting_after(None),
+            filling: Filling::Synced,
             closed_when_found: false,
         }
     }
@@ -174,8 +177,14 @@ impl OpenBatch {
         Ok(position)
     }
 
-    /// Hands the open batch, if there is one, to the queue.
-    pub(crate) fn close_batch(&mut self, log: &CoreLog) {
+    /// Hands the open batch, if there is one, to the queue, because what was appended is to become
+    /// durable.
+    pub(crate) fn close_to_be_synced(&mut self, log: &CoreLog) {
+        self.filling = Filling::Synced;
+        self.close_batch(log);
+    }
+
+    fn close_batch(&mut self, log: &CoreLog) {
         if let Some(batch) = self.batch.take() {
             log.queue.push(batch);
         }
@@ -226,6 +235,7 @@ impl OpenBatch {
             end_sequence: self.sequence,
         });
         self.segment = Some(Arc::clone(&segment));
+        self.filling = Filling::Bulk;
         segment
     }
 
@@ -239,7 +249,7 @@ impl OpenBatch {
         if self.segment.is_some() || self.spans.is_empty() || self.closed_when_found {
             return Ok(());
         }
-        let prepared = log.take_segment(0)?;
+        let prepared = log.take_segment(0, Filling::Synced)?;
         let segment = self.begin_segment(log, prepared);
         let mut device = log.device()?;
         device.start_segment(segment, self.last_epoch).map_err(|cause| log.poison(cause))
@@ -290,6 +300,7 @@ impl OpenBatch {
         }
         if self.batch.is_some() && batch_is_full {
             self.close_batch(log);
+            log.write_behind();
         }
         if self.batch.is_none() {
             self.open_batch(log)?;
@@ -304,7 +315,7 @@ impl OpenBatch {
     /// Takes the next prepared segment and seals the one before, in this order: a seal says that
     /// its successor has its durable name.
     fn next_segment(&mut self, log: &Arc<CoreLog>, record_bytes: usize) -> Result<()> {
-        let prepared = log.take_segment(record_bytes as u64)?;
+        let prepared = log.take_segment(record_bytes as u64, self.filling)?;
         if self.segment.is_some() {
             if self.batch.is_none() {
                 self.open_batch(log)?;
@@ -313,6 +324,7 @@ impl OpenBatch {
                 batch.seal(self.sequence);
             }
             self.close_batch(log);
+            log.write_behind();
         }
         self.begin_segment(log, prepared);
         Ok(())
@@ -322,14 +334,7 @@ impl OpenBatch {
         let Some(segment) = &self.segment else {
             return Err(bug("a batch was to be opened without a segment"));
         };
-        let buffer = loop {
-            match log.queue.free_buffer() {
-                Some(buffer) => break buffer,
-                // All buffers are in flight: this thread writes them out. Nobody waits for
-                // durability here, so nothing is synced for it.
-                None => log.write_out()?,
-            }
-        };
+        let buffer = log.take_buffer()?;
         let batch = Batch::open(buffer, Arc::clone(segment), self.position, self.last_epoch);
         self.position = batch.end_position;
         self.clock.begin_batch(log.shared.storage.wall_clock_ns());

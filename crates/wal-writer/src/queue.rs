@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use wal_entry::RecordBuffer;
 use wal_storage::{Result, WalError};
@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     durable_position: AtomicU64,
     poisoned: AtomicBool,
     inner: Mutex<Inner>,
+    /// A buffer came back, the device side became free, or the log was poisoned.
+    buffer_may_be_had: Condvar,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,34 @@ struct Inner {
     first_cause: Option<Arc<WalError>>,
     /// How often an appender found no free buffer.
     stalls: u64,
+    /// How often the device side became free.
+    turn: Turn,
+    /// An appender waits for a buffer.
+    has_waiter: bool,
 }
+
+/// Counts who had the device side, so that an appender who saw it taken knows whether that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn(u64);
+
+/// What a leader took, and what it is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// Somebody waits until everything below is durable.
+    pub(crate) wanted_position: u64,
+    /// No closed batch was left behind.
+    pub(crate) are_all: bool,
+}
+
+/// One to be filled, one to be written.
+const KEPT_BUFFERS: usize = 2;
+
+/// What a leader takes at once: so much that the device is used well, and so little that the first
+/// buffers are free again before the last are written.
+const TAKEN_BYTES: usize = 1024 * 1024;
+
+/// No more batches, so that the list of what to write fits on the stack.
+pub(crate) const TAKEN_BATCHES_MAX: usize = 30;
 
 impl Queue {
     pub(crate) fn new(
@@ -60,25 +89,41 @@ impl Queue {
                 wanted_position: durable_position,
                 first_cause: None,
                 stalls: 0,
+                turn: Turn(0),
+                has_waiter: false,
             }),
+            buffer_may_be_had: Condvar::new(),
         }
     }
 
     // ---- for the appender ----
 
-    /// An empty buffer, or `None` if all are in flight: the appender must lead then.
-    pub(crate) fn free_buffer(&self) -> Option<RecordBuffer> {
+    /// An empty buffer. If all are in flight, whose turn at the device side it was meanwhile.
+    pub(crate) fn free_buffer(&self) -> Result<RecordBuffer, Turn> {
         let mut inner = self.lock();
         if let Some(buffer) = inner.free.pop() {
-            return Some(buffer);
+            return Ok(buffer);
         }
         if inner.buffers >= inner.buffers_max {
-            inner.stalls += 1;
-            return None;
+            return Err(inner.turn);
         }
         inner.buffers += 1;
         // A seal may come behind the last record that fits, and the block is filled up.
-        Some(RecordBuffer::with_capacity(inner.batch_bytes + wal_format::BLOCK_BYTES))
+        Ok(RecordBuffer::with_capacity(inner.batch_bytes + wal_format::BLOCK_BYTES))
+    }
+
+    /// Waits until a buffer is free, or the turn is over in which the device side was taken.
+    pub(crate) fn wait_for_buffer(&self, turn: Turn) {
+        let mut inner = self.lock();
+        inner.has_waiter = true;
+        while inner.free.is_empty() && inner.turn == turn && !self.is_poisoned() {
+            inner = self.buffer_may_be_had.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        inner.has_waiter = false;
+    }
+
+    pub(crate) fn count_stall(&self) {
+        self.lock().stalls += 1;
     }
 
     pub(crate) fn push(&self, batch: Batch) {
@@ -97,10 +142,18 @@ impl Queue {
 
     // ---- for the leader ----
 
-    /// Every closed batch, oldest first, and how far somebody wants durability.
-    pub(crate) fn take_closed(&self) -> (VecDeque<Batch>, u64) {
+    /// Moves closed batches, oldest first, into `batches`, which is empty.
+    pub(crate) fn take_closed(&self, batches: &mut VecDeque<Batch>) -> Taken {
         let mut inner = self.lock();
-        (std::mem::take(&mut inner.closed), inner.wanted_position)
+        let mut bytes = 0;
+        while bytes < TAKEN_BYTES
+            && batches.len() < TAKEN_BATCHES_MAX
+            && let Some(batch) = inner.closed.pop_front()
+        {
+            bytes += batch.buffer.len();
+            batches.push_back(batch);
+        }
+        Taken { wanted_position: inner.wanted_position, are_all: inner.closed.is_empty() }
     }
 
     /// Gives written batches' buffers back.
@@ -114,6 +167,25 @@ impl Queue {
                 inner.free.push(batch.buffer);
             }
         }
+        self.wake_waiter(&inner);
+    }
+
+    /// Ends a turn; the device side has been let go.
+    pub(crate) fn end_turn(&self) {
+        let mut inner = self.lock();
+        inner.turn.0 = inner.turn.0.wrapping_add(1);
+        self.wake_waiter(&inner);
+    }
+
+    /// Gives up the memory of buffers that a burst needed, all but a few.
+    pub(crate) fn trim(&self) {
+        let mut inner = self.lock();
+        let surplus = inner.free.len().saturating_sub(KEPT_BUFFERS);
+        inner.buffers -= surplus;
+        let kept = inner.free.len() - surplus;
+        let surplus = inner.free.split_off(kept);
+        drop(inner);
+        drop(surplus);
     }
 
     /// Everything below `position` is durable now.
@@ -138,6 +210,7 @@ impl Queue {
         inner.closed.clear();
         inner.free = Vec::new();
         self.poisoned.store(true, Ordering::Release);
+        self.wake_waiter(&inner);
     }
 
     // ---- for everybody ----
@@ -166,6 +239,12 @@ impl Queue {
 
     pub(crate) fn stalls(&self) -> u64 {
         self.lock().stalls
+    }
+
+    fn wake_waiter(&self, inner: &Inner) {
+        if inner.has_waiter {
+            self.buffer_may_be_had.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,8 +1,8 @@
 //! A core's segment files: prepared ahead, handed out one after the other, recycled.
 //!
-//! A segment is *ready* when its file has its durable name, its identity block and zeroes (or
-//! bytes of an earlier life, which its salt makes meaningless) are durable: writing records then
-//! changes no metadata. It is *active* from its first batch on, and knows nothing of what
+//! A segment is *ready* when its file has its durable name, its identity block is durable, and its
+//! space is there, with zeroes in it or bytes of an earlier life, which its salt makes meaningless:
+//! writing records then needs no new space. It is *active* from its first batch on, and knows nothing of what
 //! follows.
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use wal_format::{
 };
 use wal_storage::{Access, Result, Storage, StorageFile, WalError, WriteSync};
 
+use crate::header_blocks::header_blocks;
 use crate::options::LogOptions;
 
 /// A segment that a writer goes on in, from the moment it was taken from the prepared ones.
@@ -108,6 +109,7 @@ struct State {
     next_id: u64,
     /// Its size, unless a record needs a larger one.
     next_size_bytes: u64,
+    next_filling: Filling,
     spares: Vec<Spare>,
     /// How often an appender had to wait for a segment, or prepare it itself.
     stalls: u64,
@@ -131,6 +133,17 @@ impl Next {
             Self::Missing | Self::BeingPrepared => None,
         }
     }
+}
+
+/// How a core fills a segment: what is foretold for the next one by the one that it just filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// With syncs in between. Zeroes are written to its file beforehand: a sync then changes no
+    /// metadata, which halves its time.
+    Synced,
+    /// In one go. Its space is only set aside: writing zeroes beforehand would take as much of the
+    /// device as the records do.
+    Bulk,
 }
 
 /// A file of a segment that is not part of the log any more. It has a temporary name, durably,
@@ -164,6 +177,7 @@ impl Segments {
                 next: Next::Missing,
                 next_id: highest_id + 1,
                 next_size_bytes,
+                next_filling: Filling::Synced,
                 spares: Vec::new(),
                 stalls: 0,
                 closed: false,
@@ -174,15 +188,17 @@ impl Segments {
 
     /// Takes the next segment, with room for at least one record of `record_bytes` behind a mark.
     ///
-    /// If it is not ready, the calling thread prepares it, or waits for the one that does.
+    /// If it is not ready, the calling thread prepares it, or waits for the one that does. `filling`
+    /// is how the one before was filled; the one behind the taken one is prepared for the same.
     ///
     /// # Errors
     ///
     /// [`WalError::StorageFull`] if there is no room for it. Nothing has changed then, and the
     /// next call tries again.
-    pub(crate) fn take(&self, record_bytes: u64) -> Result<Prepared> {
+    pub(crate) fn take(&self, record_bytes: u64, filling: Filling) -> Result<Prepared> {
         let needed_bytes = segment_bytes_for(record_bytes);
         let mut state = self.lock();
+        state.next_filling = filling;
         let mut waited = false;
         loop {
             match std::mem::replace(&mut state.next, Next::BeingPrepared) {
@@ -293,11 +309,16 @@ impl Segments {
         let size_bytes = state.next_size_bytes.max(needed_bytes);
         let spare = state.spares.iter().position(|spare| spare.size_bytes >= size_bytes);
         let spare = spare.map(|index| state.spares.swap_remove(index));
+        let filling = state.next_filling;
         drop(state);
         let mut takes_name = false;
         let prepared = {
             let _reset = ResetOnPanic(self);
-            self.prepare(segment_id, size_bytes, spare, &mut takes_name)
+            let space = match spare {
+                Some(spare) => SpaceFrom::Spare(spare),
+                None => SpaceFrom::New { size_bytes, filling },
+            };
+            self.prepare(segment_id, space, &mut takes_name)
         };
         let mut state = self.lock();
         state.next = match before {
@@ -308,31 +329,29 @@ impl Segments {
         (state, prepared)
     }
 
-    /// Makes a segment ready: under a temporary name zeroed, or recycled, and given its identity;
+    /// Makes a segment ready: under a temporary name made, or recycled, and given its identity;
     /// durable; and only then renamed to its number, in place of an unused file that may have it.
     ///
     /// `takes_name` is set once the number may no longer stand for what had it before.
     fn prepare(
         &self,
         segment_id: u64,
-        size_bytes: u64,
-        spare: Option<Spare>,
+        space: SpaceFrom,
         takes_name: &mut bool,
     ) -> Result<Prepared> {
         let mut salt = [0; 8];
         self.storage.fill_random(&mut salt)?;
         let salt = u64::from_le_bytes(salt);
-        let (name, size_bytes, file) = match spare {
-            Some(spare) => {
+        let (name, size_bytes, file) = match space {
+            SpaceFrom::Spare(spare) => {
                 let file = self.storage.open(&spare.name, Access::ReadWriteDirect)?;
-                let zero = Block::ZERO;
-                let start_and_vouch: [&[u8]; 2] = [zero.as_bytes(), zero.as_bytes()];
-                file.write_at(&start_and_vouch, START_OFFSET, WriteSync::None)?;
+                let no_start = header_blocks(&[&Block::ZERO; 2]);
+                file.write_at(&[&no_start], START_OFFSET, WriteSync::None)?;
                 (spare.name, spare.size_bytes, file)
             }
-            None => {
+            SpaceFrom::New { size_bytes, filling } => {
                 let name = self.path(TemporaryFile(segment_id));
-                let file = self.create(&name, size_bytes)?;
+                let file = self.create(&name, size_bytes, filling)?;
                 (name, size_bytes, file)
             }
         };
@@ -348,7 +367,7 @@ impl Segments {
             salt,
             created_ns: self.storage.wall_clock_ns(),
         };
-        file.write_at(&[identity.encode().as_bytes()], 0, WriteSync::None)?;
+        file.write_at(&[&header_blocks(&[&identity.encode()])], 0, WriteSync::None)?;
         file.sync()?;
         *takes_name = true;
         let named = self.path(SegmentFile(segment_id));
@@ -361,12 +380,22 @@ impl Segments {
         Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file, path })
     }
 
-    fn create(&self, name: &str, size_bytes: u64) -> Result<Box<dyn StorageFile>> {
-        match self.storage.create(name, size_bytes, Access::ReadWriteDirect) {
+    fn create(
+        &self,
+        name: &str,
+        size_bytes: u64,
+        filling: Filling,
+    ) -> Result<Box<dyn StorageFile>> {
+        let access = Access::ReadWriteDirect;
+        let create = || match filling {
+            Filling::Synced => self.storage.create(name, size_bytes, access),
+            Filling::Bulk => self.storage.create_reserved(name, size_bytes, access),
+        };
+        match create() {
             // What an earlier try left; nothing of the log ever has a temporary name.
             Err(error) if already_exists(&error) => {
                 self.storage.remove(name)?;
-                self.storage.create(name, size_bytes, Access::ReadWriteDirect)
+                create()
             }
             created => created,
         }
@@ -388,6 +417,12 @@ impl Segments {
     }
 }
 
+/// Where a segment's file comes from.
+enum SpaceFrom {
+    Spare(Spare),
+    New { size_bytes: u64, filling: Filling },
+}
+
 /// Takes the start, and what it vouches for, from a segment that a cut took out of the log,
 /// durably.
 ///
@@ -401,9 +436,8 @@ impl Segments {
 /// Whatever the storage says. The file must keep its name then, for the next opening to see.
 pub(crate) fn take_start(storage: &dyn Storage, name: &str) -> Result<()> {
     let file = storage.open(name, Access::ReadWriteDirect)?;
-    let zero = Block::ZERO;
-    let start_and_vouch: [&[u8]; 2] = [zero.as_bytes(), zero.as_bytes()];
-    file.write_at(&start_and_vouch, START_OFFSET, WriteSync::Through)
+    let no_start = header_blocks(&[&Block::ZERO; 2]);
+    file.write_at(&[&no_start], START_OFFSET, WriteSync::Through)
 }
 
 /// Keeps a panic while preparing from leaving everybody else waiting for ever.

@@ -204,7 +204,7 @@ impl CoreWalWriter {
     /// is unknown then, and this writer refuses further work; reopen the log to go on.
     pub fn sync(&mut self) -> Result<()> {
         self.log.queue.check()?;
-        self.open_batch.close_batch(&self.log);
+        self.open_batch.close_to_be_synced(&self.log);
         let position = self.open_batch.position();
         self.log.lead_to(position)?;
         self.is_synced_to(position, self.open_batch.sequence());
@@ -223,7 +223,7 @@ impl CoreWalWriter {
     /// [`WalError::Poisoned`].
     pub fn start_sync(&mut self) -> Result<SyncRequest> {
         self.log.queue.check()?;
-        self.open_batch.close_batch(&self.log);
+        self.open_batch.close_to_be_synced(&self.log);
         Ok(SyncRequest::new(&self.log, self.open_batch.position(), self.open_batch.sequence()))
     }
 

@@ -68,6 +68,42 @@ fn a_sync_that_carries_everything_is_one_write_through_call() {
 }
 
 #[test]
+fn full_buffers_are_written_behind_the_appender_and_not_synced() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    for n in 0..3_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 1500]).unwrap();
+    }
+    assert_eq!(segment_operations(&disk), [], "the appender has a second buffer to go on with");
+    disk.run_jobs();
+    assert_eq!(in_short(&segment_operations(&disk)), ["write 1"]);
+    assert_eq!(writer.stalls().buffers, 0);
+}
+
+#[test]
+fn zeroes_are_written_ahead_of_a_core_that_syncs_and_not_ahead_of_one_in_bulk() {
+    let disk = SimStorage::new(1);
+    let mut writer = warm(&disk);
+    let mut made = |syncs: bool| {
+        for n in 0..60_u32 {
+            writer.append_put(&n.to_le_bytes(), &[1; 1500]).unwrap();
+            if syncs {
+                writer.sync().unwrap();
+            }
+            disk.run_jobs();
+        }
+        let mut made = in_short(&segment_operations(&disk));
+        made.retain(|operation| operation.starts_with("create"));
+        made.dedup();
+        made
+    };
+    // The segment behind the one being filled is made ready before anybody knows how that will be.
+    assert_eq!(made(true), ["create new"]);
+    assert_eq!(made(false), ["create new", "createreserved new"]);
+    assert_eq!(made(true), ["create new"]);
+}
+
+#[test]
 fn appending_touches_no_disk() {
     let disk = SimStorage::new(1);
     let mut writer = warm(&disk);
