@@ -1,47 +1,57 @@
-//! Recovery: reading and checking everything, then visiting it merged.
+//! Recovery: reading and checking everything, then visiting it merged; and the merge alone.
+//!
+//! Answers are checked: entries are counted and the bytes of their values summed up.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use laminar_wal::RecoveryMode;
-use laminar_wal_benches::{BenchLog, Failure};
+use laminar_wal::{Recovery, RecoveryMode};
+use laminar_wal_benches::{BenchLog, Failure, Runs, or_stop, visit};
 
-const ENTRIES_PER_CORE: u64 = 50_000;
+const VALUE_BYTES: usize = 100;
 
-fn recover_and_visit(c: &mut Criterion) {
-    let mut group = c.benchmark_group("recover_and_visit");
+/// As a start of a program: open, with everything checked, and visit in order.
+fn recovery(c: &mut Criterion) {
+    let mut group = c.benchmark_group("recovery");
     group.sample_size(10);
+    let entries_per_core = 50_000;
     for cores in [1_u16, 4] {
-        let entries = u64::from(cores) * ENTRIES_PER_CORE;
-        let log = or_stop(filled(cores));
+        let entries = u64::from(cores) * entries_per_core;
+        let log = or_stop(filled(cores, entries_per_core, Runs::Long));
         group.throughput(Throughput::Elements(entries));
         group.bench_function(BenchmarkId::from_parameter(format!("cores={cores}")), |b| {
-            b.iter(|| or_stop(visit(&log, entries)));
+            b.iter(|| or_stop(read(&log).and_then(|found| visit(&found, entries, VALUE_BYTES))));
         });
     }
     group.finish();
 }
 
-fn filled(cores: u16) -> Result<BenchLog, Failure> {
+/// The visit of a log that is open already: its cores one after the other, or in turns.
+fn merge(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge");
+    group.sample_size(10);
+    let entries = 200_000;
+    for cores in [4_u16, 16] {
+        for (name, runs) in [("long", Runs::Long), ("short", Runs::Short)] {
+            let log = or_stop(filled(cores, entries / u64::from(cores), runs));
+            let recovery = or_stop(read(&log));
+            group.throughput(Throughput::Elements(entries));
+            let id = BenchmarkId::from_parameter(format!("cores={cores},runs={name}"));
+            group.bench_function(id, |b| {
+                b.iter(|| or_stop(visit(&recovery, entries, VALUE_BYTES)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn filled(cores: u16, entries_per_core: u64, runs: Runs) -> Result<BenchLog, Failure> {
     let log = BenchLog::new()?;
-    log.fill(cores, ENTRIES_PER_CORE, 100)?;
+    log.fill(cores, entries_per_core, VALUE_BYTES, runs)?;
     Ok(log)
 }
 
-fn visit(log: &BenchLog, expected: u64) -> Result<(), Failure> {
-    let recovery = laminar_wal::read(log.path(), RecoveryMode::TornTail)?;
-    let mut entries = 0;
-    let mut value_bytes = 0;
-    recovery.for_each(|entry| {
-        entries += 1;
-        value_bytes += entry.value().map_or(0, <[u8]>::len);
-    })?;
-    let right = entries == expected && value_bytes as u64 == expected * 100;
-    if right { Ok(()) } else { Err(format!("{entries} entries of {expected}").into()) }
+fn read(log: &BenchLog) -> Result<Recovery, Failure> {
+    Ok(laminar_wal::read(log.path(), RecoveryMode::TornTail)?)
 }
 
-#[expect(clippy::panic, reason = "criterion's closures return no errors")]
-fn or_stop<T>(result: Result<T, Failure>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
-}
-
-criterion_group!(benches, recover_and_visit);
+criterion_group!(benches, recovery, merge);
 criterion_main!(benches);

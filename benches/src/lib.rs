@@ -1,10 +1,18 @@
-//! What the benches of laminar-wal share: a log in a directory of its own, filled with known entries.
+//! What the benches of laminar-wal share: logs in directories of their own, filled with known
+//! entries, and the check that they all come back.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use laminar_wal::{CoreWalWriter, Wal, WalOptions};
+use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Wal, WalEntry, WalOptions};
 use tempfile::TempDir;
+
+mod steady_log;
+
+pub use steady_log::{ChangeOptions, SteadyLog, WARM_UP_BYTES};
 
 /// What a bench cannot go on after.
 pub type Failure = Box<dyn Error>;
@@ -15,6 +23,18 @@ pub type Failure = Box<dyn Error>;
 pub struct BenchLog {
     directory: TempDir,
 }
+
+/// How the entries of several cores follow each other in time, and so in the merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// Each core's entries are older than those of the next core.
+    Long,
+    /// The cores take turns: no two neighbours in the merge are of one core.
+    Short,
+}
+
+/// Where a segment says that it was started; see `docs/format.md`.
+const START_BLOCK_OFFSET: u64 = 4096;
 
 impl BenchLog {
     /// An empty directory.
@@ -43,7 +63,8 @@ impl BenchLog {
         Ok(WalOptions::new(self.path()).cores(cores).open()?.0)
     }
 
-    /// Fills it with `entries_per_core` puts of `value_bytes` on each core, and closes it.
+    /// Fills it with `entries_per_core` puts of `value_bytes` on each core, and closes it. The
+    /// timestamps are given, not the clock's, so that the merge has the same to do in every run.
     ///
     /// # Errors
     ///
@@ -53,14 +74,66 @@ impl BenchLog {
         cores: u16,
         entries_per_core: u64,
         value_bytes: usize,
+        runs: Runs,
     ) -> Result<(), Failure> {
         let wal = self.open(cores)?;
         for core in 0..cores {
             let mut writer = wal.writer(core)?;
-            append_puts(&mut writer, entries_per_core, &vec![0xab; value_bytes])?;
+            for entry in 0..entries_per_core {
+                let timestamp_ns = match runs {
+                    Runs::Long => u64::from(core) * entries_per_core + entry,
+                    Runs::Short => entry * u64::from(cores) + u64::from(core),
+                };
+                writer.append(&WalEntry::put(
+                    core,
+                    writer.epoch(),
+                    writer.sequence(),
+                    key(entry).to_vec(),
+                    vec![0xab; value_bytes],
+                    i64::try_from(timestamp_ns)?,
+                ))?;
+            }
             writer.close()?;
         }
         Ok(wal.close()?)
+    }
+
+    /// Waits until core 0's next segment is ready: while the background writes it full of zeroes,
+    /// everything else on the disk is slow. Everything appended must have been synced.
+    ///
+    /// # Errors
+    ///
+    /// If it takes too long, and whatever the file system says.
+    pub fn wait_for_prepared_segment(&self) -> Result<(), Failure> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
+            let mut newest = PathBuf::new();
+            for listed in std::fs::read_dir(self.path().join("core-0000"))? {
+                let path = listed?.path();
+                if path.extension().is_some_and(|extension| extension == "wal") {
+                    newest = newest.max(path);
+                }
+            }
+            let mut file = File::open(newest)?;
+            file.seek(SeekFrom::Start(START_BLOCK_OFFSET))?;
+            let mut start_block = [0; 4096];
+            file.read_exact(&mut start_block)?;
+            // A segment is ready when it has its name, and it has a start when it is in use.
+            if start_block == [0; 4096] {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("the background does not get the next segment ready".into())
+    }
+
+    /// Reads it back: it must hold `entries` puts of `value_bytes`, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, and whatever recovery says.
+    pub fn check(&self, entries: u64, value_bytes: usize) -> Result<(), Failure> {
+        visit(&laminar_wal::read(self.path(), RecoveryMode::Strict)?, entries, value_bytes)
     }
 }
 
@@ -70,11 +143,48 @@ impl BenchLog {
 ///
 /// Whatever the log says.
 pub fn append_puts(writer: &mut CoreWalWriter, count: u64, value: &[u8]) -> Result<(), Failure> {
-    let mut key = [0; 16];
-    for n in 0..count {
-        let (number, _) = key.split_at_mut(8);
-        number.copy_from_slice(&n.to_le_bytes());
-        writer.append_put(&key, value)?;
+    for entry in 0..count {
+        writer.append_put(&key(entry), value)?;
     }
     Ok(())
+}
+
+/// Visits everything in replay order: it must be `entries` puts of `value_bytes`.
+///
+/// # Errors
+///
+/// If it is not, and whatever the replay says.
+pub fn visit(recovery: &Recovery, entries: u64, value_bytes: usize) -> Result<(), Failure> {
+    let mut found_entries = 0;
+    let mut found_bytes = 0;
+    recovery.for_each(|entry| {
+        found_entries += 1;
+        found_bytes += entry.value().map_or(0, <[u8]>::len) as u64;
+    })?;
+    let expected_bytes = entries * value_bytes as u64;
+    if (found_entries, found_bytes) == (entries, expected_bytes) {
+        return Ok(());
+    }
+    Err(format!(
+        "{found_entries} entries with {found_bytes} bytes of values came back; \
+         {entries} with {expected_bytes} were appended"
+    )
+    .into())
+}
+
+/// Ends the bench with the failure's message: criterion's closures return no errors.
+///
+/// # Panics
+///
+/// On a failure.
+#[expect(clippy::panic, reason = "there is nobody to return it to")]
+pub fn or_stop<T>(result: Result<T, Failure>) -> T {
+    result.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn key(entry: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    let (number, _) = key.split_at_mut(8);
+    number.copy_from_slice(&entry.to_le_bytes());
+    key
 }
