@@ -1,0 +1,94 @@
+//! laminar-wal, with the options that it has unless told otherwise.
+
+use std::path::Path;
+use std::time::Instant;
+
+use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Stalls, Wal, WalOptions};
+
+use super::{Log, Recovered};
+use crate::Failure;
+use crate::tally::{Tally, key};
+
+pub(crate) struct Ours {
+    wal: Wal,
+    writer: CoreWalWriter,
+}
+
+impl Ours {
+    /// Empties the log; its full segments are kept to be used again.
+    pub(crate) fn reset(&mut self) -> Result<(), Failure> {
+        Ok(self.writer.reset()?)
+    }
+
+    /// How often an append had to wait.
+    pub(crate) fn stalls(&self) -> Stalls {
+        self.writer.stalls()
+    }
+}
+
+impl Log for Ours {
+    const NAME: &'static str = "laminar-wal";
+
+    fn create(directory: &Path) -> Result<Self, Failure> {
+        let (wal, _) = WalOptions::new(directory).cores(1).open()?;
+        let writer = wal.writer(0)?;
+        Ok(Self { wal, writer })
+    }
+
+    #[inline]
+    fn append_put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.writer.append_put(key, value)?;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Failure> {
+        Ok(self.writer.sync()?)
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        self.writer.close()?;
+        Ok(self.wal.close()?)
+    }
+
+    fn read_back(directory: &Path) -> Result<Tally, Failure> {
+        visit(&laminar_wal::read(directory, RecoveryMode::TornTail)?)
+    }
+
+    fn fill(directory: &Path, cores: u16, records: u64, value: &[u8]) -> Result<(), Failure> {
+        let (wal, _) = WalOptions::new(directory).cores(cores).open()?;
+        let writers: Result<Vec<_>, _> = (0..cores).map(|core| wal.writer(core)).collect();
+        let mut writers = writers?;
+        let mut number = 0;
+        'filling: loop {
+            for writer in &mut writers {
+                if number == records {
+                    break 'filling;
+                }
+                writer.append_put(&key(number), value)?;
+                number += 1;
+            }
+        }
+        for writer in writers {
+            writer.close()?;
+        }
+        Ok(wal.close()?)
+    }
+
+    fn recover(directory: &Path, cores: u16) -> Result<Recovered, Failure> {
+        let start = Instant::now();
+        let (_wal, recovery) = WalOptions::new(directory).cores(cores).open()?;
+        let open = start.elapsed();
+        let tally = visit(&recovery)?;
+        Ok(Recovered { open, visit: start.elapsed() - open, tally })
+    }
+}
+
+fn visit(recovery: &Recovery) -> Result<Tally, Failure> {
+    let mut tally = Tally::default();
+    recovery.for_each(|entry| {
+        if let (Some(key), Some(value)) = (entry.key(), entry.value()) {
+            tally.add(key, value);
+        }
+    })?;
+    Ok(tally)
+}

@@ -1,0 +1,157 @@
+//! On what machine, with what, when and how something was measured.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Failure;
+use crate::report::Table;
+use crate::workdir::Workdir;
+
+const LOCK_FILE: &str = include_str!("../Cargo.lock");
+
+/// A table of everything that figures depend on.
+pub(crate) fn describe(workdir: &Workdir) -> String {
+    let mut table = Table::new(&["what", "which"]);
+    let mut add = |what: &str, which: String| table.add(vec![what.to_string(), which]);
+    let unknown = || "unknown".to_string();
+    let cores = available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string());
+    add("processor", field_of("/proc/cpuinfo", "model name").unwrap_or_else(unknown));
+    add("cores", cores);
+    add("memory", memory_of_machine().unwrap_or_else(unknown));
+    add("kernel", line_of("/proc/sys/kernel/osrelease").unwrap_or_else(unknown));
+    add("file system", file_system_of(workdir.path()).unwrap_or_else(unknown));
+    add("compiler", compiler().unwrap_or_else(unknown));
+    for name in ["laminar-wal", "laminar-storage", "open-wal"] {
+        add(name, locked_version(name).unwrap_or_else(unknown));
+    }
+    table.to_string()
+}
+
+/// When this was measured, and by what command; directories of the machine are left out.
+pub(crate) fn provenance() -> String {
+    let mut args = std::env::args().skip(1);
+    let mut kept = Vec::new();
+    while let Some(arg) = args.next() {
+        if arg == "--dir" || arg == "--write" {
+            let _ = args.next();
+        } else if !arg.starts_with("--dir=") && !arg.starts_with("--write=") {
+            kept.push(arg);
+        }
+    }
+    let command = "cargo run --release --manifest-path benches/peers/Cargo.toml --";
+    let command = format!("{command} {}", kept.join(" "));
+    format!("Measured on {} with `{}`.\n", today(), command.trim())
+}
+
+/// CPU time of this process until now, all threads of it, those that ended too.
+pub(crate) fn cpu_time() -> Result<Duration, Failure> {
+    Ok(Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?)
+}
+
+/// The largest amount of memory that this process has had, in KiB.
+pub(crate) fn peak_memory_kib() -> Result<u64, Failure> {
+    status_kib("VmHWM")
+}
+
+/// The memory that this process has, in KiB.
+pub(crate) fn memory_kib() -> Result<u64, Failure> {
+    status_kib("VmRSS")
+}
+
+fn status_kib(field: &str) -> Result<u64, Failure> {
+    let value = field_of("/proc/self/status", field).ok_or("no such field in the status")?;
+    Ok(value.trim_end_matches(" kB").parse()?)
+}
+
+/// The first line that says `name: value`.
+fn field_of(file: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| field.trim() == name).map(|(_, value)| value.trim().to_string())
+}
+
+fn line_of(file: &str) -> Option<String> {
+    Some(fs::read_to_string(file).ok()?.trim().to_string())
+}
+
+/// The type of the file system of the longest mount point above `path`.
+fn file_system_of(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?, words.next()?))
+    });
+    mounts
+        .filter(|(mount_point, _)| path.starts_with(mount_point))
+        .max_by_key(|(mount_point, _)| mount_point.len())
+        .map(|(_, file_system)| match file_system {
+            "tmpfs" | "ramfs" => format!("{file_system}: memory, so syncs cost nothing here"),
+            disk => disk.to_string(),
+        })
+}
+
+fn memory_of_machine() -> Option<String> {
+    let total = field_of("/proc/meminfo", "MemTotal")?;
+    let kib: u32 = total.trim_end_matches(" kB").parse().ok()?;
+    Some(format!("{:.1} GiB", f64::from(kib) / f64::from(1 << 20)))
+}
+
+fn compiler() -> Option<String> {
+    let output = Command::new("rustc").arg("--version").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_string())
+}
+
+fn locked_version(name: &str) -> Option<String> {
+    let (_, package) = LOCK_FILE.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+    package.split_once('"').map(|(version, _)| version.to_string())
+}
+
+fn today() -> String {
+    let days = clock_gettime(ClockId::Realtime).tv_sec.div_euclid(86_400);
+    let (year, month, day) = civil_date(days);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// The Gregorian date so many days after 1970-01-01, counted in years that begin in March.
+const fn civil_date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + (month <= 2) as i64, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_gregorian() {
+        assert_eq!(civil_date(0), (1970, 1, 1));
+        assert_eq!(civil_date(11_016), (2000, 2, 29));
+        assert_eq!(civil_date(11_017), (2000, 3, 1));
+        assert_eq!(civil_date(20_819), (2027, 1, 1));
+    }
+
+    #[test]
+    fn versions_come_from_the_lock_file() {
+        assert_eq!(locked_version("laminar-storage").unwrap(), "0.18.12");
+        assert_eq!(locked_version("open-wal").unwrap(), "0.2.1");
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(memory_kib().unwrap() <= peak_memory_kib().unwrap());
+    }
+}

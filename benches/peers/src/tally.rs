@@ -1,0 +1,72 @@
+//! The answer check: what was written is counted and summed when it is read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+pub(crate) const KEY_BYTES: usize = 16;
+
+/// What reading a log gave.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    entries: u64,
+    value_bytes: u64,
+    /// Keys are numbered from 0, so their sum tells a lost entry from a doubled one.
+    key_sum: u64,
+}
+
+impl Tally {
+    /// What a log of `records` puts with keys `0..records` must give.
+    pub(crate) const fn of(records: u64, value_bytes: u64) -> Self {
+        let key_sum = records.saturating_sub(1).wrapping_mul(records) / 2;
+        Self { entries: records, value_bytes: records * value_bytes, key_sum }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.entries += 1;
+        self.value_bytes += value.len() as u64;
+        let number = key.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+        self.key_sum = self.key_sum.wrapping_add(number);
+    }
+
+    pub(crate) fn check(&self, expected: &Self) -> Result<(), Failure> {
+        if self == expected {
+            Ok(())
+        } else {
+            Err(format!("read {self:?} where {expected:?} was written").into())
+        }
+    }
+}
+
+/// The key with this number: 8 bytes of it, 8 of nothing.
+#[inline]
+pub(crate) fn key(number: u64) -> [u8; KEY_BYTES] {
+    u128::from(number).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(numbers: &[u64]) -> Tally {
+        let mut tally = Tally::default();
+        for &number in numbers {
+            tally.add(&key(number), &[7; 100]);
+        }
+        tally
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_expected() {
+        read(&[0, 1, 2, 3]).check(&Tally::of(4, 100)).unwrap();
+        read(&[]).check(&Tally::of(0, 100)).unwrap();
+    }
+
+    #[test]
+    fn a_lost_a_doubled_and_a_foreign_entry_are_noticed() {
+        read(&[0, 1, 2]).check(&Tally::of(4, 100)).unwrap_err();
+        read(&[0, 1, 1, 3]).check(&Tally::of(4, 100)).unwrap_err();
+        read(&[0, 1, 2, 9]).check(&Tally::of(4, 100)).unwrap_err();
+    }
+}
