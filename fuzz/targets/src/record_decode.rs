@@ -86,7 +86,7 @@ fn check_archive(payload: &[u8]) {
 }
 
 /// Puts the checksum of the record at the front right, if its length fits; gives its length.
-fn repair_checksum(bytes: &mut [u8], salt: u64, position: u64) -> Option<usize> {
+pub(crate) fn repair_checksum(bytes: &mut [u8], salt: u64, position: u64) -> Option<usize> {
     let first_word = u32::from_le_bytes(*bytes.first_chunk()?);
     let payload_bytes = first_word & ((1 << 28) - 1);
     let kind = match first_word >> 28 {

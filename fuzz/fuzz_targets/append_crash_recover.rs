@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| laminar_wal_fuzz_targets::append_crash_recover(input));
