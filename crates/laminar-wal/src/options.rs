@@ -79,7 +79,7 @@ impl WalOptions {
     }
 
     /// How many bytes of a core may wait for the disk before an append waits too, rounded up to
-    /// whole buffers; 1 MiB unless set.
+    /// whole buffers; 4 MiB unless set.
     pub const fn in_flight_bytes(mut self, bytes: usize) -> Self {
         self.log.in_flight_bytes = bytes;
         self

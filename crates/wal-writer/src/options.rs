@@ -21,7 +21,8 @@ pub struct LogOptions {
     /// Size of one batch buffer, in bytes; a multiple of 4096, 256 KiB unless changed.
     pub batch_bytes: usize,
     /// How many bytes of closed batches may wait for the disk before an append waits too;
-    /// rounded up to whole buffers, at least two. 1 MiB unless changed.
+    /// rounded up to whole buffers, at least two. 4 MiB unless changed; memory that a burst needed
+    /// is given up when the core has been quiet for a second.
     pub in_flight_bytes: usize,
     /// What to make of a torn tail when the log is opened.
     pub recovery_mode: RecoveryMode,
@@ -33,7 +34,7 @@ impl Default for LogOptions {
             segment_bytes: 64 * 1024 * 1024,
             max_record_bytes: MAX_RECORD_BYTES_DEFAULT,
             batch_bytes: 256 * 1024,
-            in_flight_bytes: 1024 * 1024,
+            in_flight_bytes: 4 * 1024 * 1024,
             recovery_mode: RecoveryMode::TornTail,
         }
     }

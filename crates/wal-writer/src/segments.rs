@@ -142,8 +142,17 @@ pub(crate) enum Filling {
     /// metadata, which halves its time.
     Synced,
     /// In one go. Its space is only set aside: writing zeroes beforehand would take as much of the
-    /// device as the records do.
+    /// device as the records do. And it is written through the page cache, which takes bursts.
     Bulk,
+}
+
+impl Filling {
+    const fn access(self) -> Access {
+        match self {
+            Self::Synced => Access::ReadWriteDirect,
+            Self::Bulk => Access::ReadWrite,
+        }
+    }
 }
 
 /// A file of a segment that is not part of the log any more. It has a temporary name, durably,
@@ -316,9 +325,9 @@ impl Segments {
             let _reset = ResetOnPanic(self);
             let space = match spare {
                 Some(spare) => SpaceFrom::Spare(spare),
-                None => SpaceFrom::New { size_bytes, filling },
+                None => SpaceFrom::New { size_bytes },
             };
-            self.prepare(segment_id, space, &mut takes_name)
+            self.prepare(segment_id, space, filling, &mut takes_name)
         };
         let mut state = self.lock();
         state.next = match before {
@@ -337,6 +346,7 @@ impl Segments {
         &self,
         segment_id: u64,
         space: SpaceFrom,
+        filling: Filling,
         takes_name: &mut bool,
     ) -> Result<Prepared> {
         let mut salt = [0; 8];
@@ -344,12 +354,12 @@ impl Segments {
         let salt = u64::from_le_bytes(salt);
         let (name, size_bytes, file) = match space {
             SpaceFrom::Spare(spare) => {
-                let file = self.storage.open(&spare.name, Access::ReadWriteDirect)?;
+                let file = self.storage.open(&spare.name, filling.access())?;
                 let no_start = header_blocks(&[&Block::ZERO; 2]);
                 file.write_at(&[&no_start], START_OFFSET, WriteSync::None)?;
                 (spare.name, spare.size_bytes, file)
             }
-            SpaceFrom::New { size_bytes, filling } => {
+            SpaceFrom::New { size_bytes } => {
                 let name = self.path(TemporaryFile(segment_id));
                 let file = self.create(&name, size_bytes, filling)?;
                 (name, size_bytes, file)
@@ -386,7 +396,7 @@ impl Segments {
         size_bytes: u64,
         filling: Filling,
     ) -> Result<Box<dyn StorageFile>> {
-        let access = Access::ReadWriteDirect;
+        let access = filling.access();
         let create = || match filling {
             Filling::Synced => self.storage.create(name, size_bytes, access),
             Filling::Bulk => self.storage.create_reserved(name, size_bytes, access),
@@ -420,7 +430,7 @@ impl Segments {
 /// Where a segment's file comes from.
 enum SpaceFrom {
     Spare(Spare),
-    New { size_bytes: u64, filling: Filling },
+    New { size_bytes: u64 },
 }
 
 /// Takes the start, and what it vouches for, from a segment that a cut took out of the log,
