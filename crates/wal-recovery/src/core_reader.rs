@@ -1,17 +1,15 @@
-//! Reading one core's recovered entries, one after the other, over all its segments.
+//! Reading one core's recovered entries, one window full after the other, over all its segments.
 
 use std::sync::Arc;
 
-use wal_entry::EntryView;
-use wal_format::RecordKind;
+use wal_entry::{EntryView, RecordBuffer, ReplayOrder};
 use wal_storage::{Result, Storage, WalError};
 
 use crate::core::SegmentSpan;
-use crate::cursor::{Buffers, Located, Payload};
-use crate::merge::ReplayTime;
+use crate::cursor::{Buffers, Payload};
 use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop, batch_entry};
 
-/// One core's entries, checked again while they are read.
+/// Reads one core's entries, and checks them again as it does.
 #[derive(Debug)]
 pub(crate) struct CoreReader {
     storage: Arc<dyn Storage>,
@@ -23,20 +21,72 @@ pub(crate) struct CoreReader {
     /// Entries of a later epoch end the reading.
     last_epoch: u64,
     scan: Option<SegmentScan>,
-    buffers: Buffers,
-    /// The entry that [`advance`](Self::advance) stopped at.
-    head: Option<Head>,
-    /// The batch that the head is in, and where its next entry's header is.
-    batch: Option<(Payload, usize)>,
 }
 
-/// An entry gone to and not yet visited.
-#[derive(Debug)]
-enum Head {
-    /// Its record; its archive is not checked yet.
-    Record(Located),
-    /// The archive of an entry of a checked batch.
-    InBatch(Payload),
+/// Entries that were read and checked, with the memory that they stand in.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    buffers: Buffers,
+    archives: Archives,
+}
+
+/// Where the archives of a chunk's entries are; small, because there is one for each entry.
+#[derive(Debug, Default)]
+struct Archives {
+    places: Vec<Place>,
+    /// So many of them, the first ones, are in a record that has memory of its own: such a record is
+    /// always the first of its chunk.
+    in_large: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u32,
+    end: u32,
+}
+
+impl Chunk {
+    pub(crate) const fn entry_count(&self) -> usize {
+        self.archives.places.len()
+    }
+
+    /// Whether it has a record that no window holds.
+    pub(crate) const fn has_large_record(&self) -> bool {
+        self.archives.in_large > 0
+    }
+
+    pub(crate) fn take_large_buffer(&mut self) -> RecordBuffer {
+        self.buffers.take_large()
+    }
+
+    pub(crate) fn set_large_buffer(&mut self, buffer: RecordBuffer) {
+        self.buffers.set_large(buffer);
+    }
+
+    /// The archives of the entries from `index` on.
+    #[inline]
+    pub(crate) fn archives_from(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        let Archives { places, in_large } = &self.archives;
+        let places = places.get(index..).unwrap_or_default();
+        (index..).zip(places).map(move |(index, place)| {
+            let buffer =
+                if index < *in_large { self.buffers.large() } else { self.buffers.window() };
+            buffer.get(place.start as usize..place.end as usize).unwrap_or_default()
+        })
+    }
+}
+
+impl Archives {
+    #[inline]
+    fn push(&mut self, archive: &Payload) {
+        let (Payload::Window(range) | Payload::Large(range)) = archive;
+        // No buffer comes near this size.
+        let place = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        self.places.push(Place { start: place(range.start), end: place(range.end) });
+        if matches!(archive, Payload::Large(_)) {
+            self.in_large = self.places.len();
+        }
+    }
 }
 
 impl CoreReader {
@@ -56,150 +106,76 @@ impl CoreReader {
             from_position,
             last_epoch,
             scan: None,
-            buffers: Buffers::default(),
-            head: None,
-            batch: None,
         }
     }
 
-    /// Goes to the next entry and says when it comes in a replay; `None` at the end.
-    pub(crate) fn advance(&mut self) -> Result<Option<ReplayTime>> {
-        self.go_on(None, &mut |_| Ok(()))
-    }
-
-    /// Visits the entry gone to, and those behind it whose time is below `end`; then says when the
-    /// next one comes, which is the entry gone to now.
-    pub(crate) fn visit_run<E: From<WalError>>(
-        &mut self,
-        end: ReplayTime,
-        visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayTime>, E> {
-        self.visit_head(visit)?;
-        self.go_on(Some(end), visit)
-    }
-
-    /// Visits entries below `end`, and stops at the first one that is not. Without an end, stops at
-    /// the first one.
-    fn go_on<E: From<WalError>>(
-        &mut self,
-        end: Option<ReplayTime>,
-        visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayTime>, E> {
-        loop {
-            if let Some(time) = self.go_on_in_batch(end, visit)? {
-                return Ok(Some(time));
+    /// Puts the next entries into `chunk`, whatever it held: at least one, unless there are no more.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, or holds other bytes than recovery found. The entries that are in
+    /// the chunk then were valid.
+    pub(crate) fn fill(&mut self, chunk: &mut Chunk) -> Result<()> {
+        chunk.archives.places.clear();
+        chunk.archives.in_large = 0;
+        while chunk.archives.places.is_empty() && (self.scan.is_some() || self.open_next()?) {
+            let Some(scan) = &mut self.scan else { break };
+            scan.cursor_mut().swap_buffers(&mut chunk.buffers);
+            let read = self.read_window(&mut chunk.archives);
+            if let Some(scan) = &mut self.scan {
+                scan.cursor_mut().swap_buffers(&mut chunk.buffers);
             }
-            if self.scan.is_none() && !self.open_next()? {
-                return Ok(None);
-            }
-            let Some(scan) = self.scan.as_mut() else {
-                return Ok(None);
-            };
-            let mut refused = None;
-            if let Some(end) = end
-                && scan.progress().position >= self.from_position
-            {
-                let last_epoch = self.last_epoch;
-                let is_wanted = |archive: &[u8]| {
-                    ReplayTime::peek(archive)
-                        .is_some_and(|time| time < end && time.epoch() <= last_epoch)
-                };
-                refused = scan.run(is_wanted, &mut *visit)?;
-            }
-            let position = scan.progress().position;
-            let located = match refused {
-                Some(located) => located,
-                None => match scan.locate()? {
-                    Ok(located) => located,
-                    Err(Stop::Limit) => {
-                        if let Some(scan) = self.scan.take() {
-                            self.buffers = scan.into_buffers();
-                        }
-                        continue;
-                    }
-                    Err(stop) => return Err(stopped(&self.storage, scan, stop).into()),
-                },
-            };
-            // An entry that is not to be visited yet is not checked yet.
-            if located.kind == RecordKind::Entry
-                && position >= self.from_position
-                && let Some(time) = ReplayTime::peek(scan.bytes(&located.payload))
-                && time.epoch() <= self.last_epoch
-                && end.is_none_or(|end| time >= end)
-            {
-                self.head = Some(Head::Record(located));
-                return Ok(Some(time));
-            }
-            match scan.accept(located) {
-                Next::Entry(view, _) => {
-                    if position < self.from_position {
-                        continue;
-                    }
-                    if view.epoch() > self.last_epoch {
-                        self.end();
-                        return Ok(None);
-                    }
-                    visit(view)?;
+            match read? {
+                Window::GoesOn => {}
+                Window::SegmentEnds => self.scan = None,
+                Window::ReadingEnds => {
+                    self.scan = None;
+                    self.spans.clear();
                 }
-                Next::Batch { payload, .. } if position >= self.from_position => {
-                    self.batch = Some((payload, 0));
-                }
-                Next::Batch { .. } | Next::Mark(_) | Next::Skipped => {}
-                Next::Stop(stop) => return Err(stopped(&self.storage, scan, stop).into()),
             }
         }
+        Ok(())
     }
 
-    fn visit_head<E: From<WalError>>(
-        &mut self,
-        visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let (Some(head), Some(scan)) = (self.head.take(), self.scan.as_mut()) else {
-            return Ok(());
+    /// Goes over the records that stand in one window.
+    fn read_window(&mut self, archives: &mut Archives) -> Result<Window> {
+        let (from_position, last_epoch) = (self.from_position, self.last_epoch);
+        let Some(scan) = &mut self.scan else {
+            return Ok(Window::SegmentEnds);
         };
-        match head {
-            Head::Record(located) => match scan.accept(located) {
-                Next::Entry(view, _) => visit(view),
-                Next::Stop(stop) => Err(stopped(&self.storage, scan, stop).into()),
-                Next::Batch { .. } | Next::Mark(_) | Next::Skipped => Ok(()),
-            },
-            Head::InBatch(archive) => match EntryView::access(scan.bytes(&archive)) {
-                Ok(view) => visit(view),
-                Err(invalid) => Err(changed(&self.storage, scan, invalid.to_string()).into()),
-            },
-        }
-    }
-
-    /// The same inside a batch, until it is used up.
-    fn go_on_in_batch<E: From<WalError>>(
-        &mut self,
-        end: Option<ReplayTime>,
-        visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<ReplayTime>, E> {
-        while let (Some((batch, at)), Some(scan)) = (self.batch.take(), self.scan.as_ref()) {
-            let payload = scan.bytes(&batch);
-            let Some((archive_at, next_at)) = batch_entry(payload, at) else {
-                return Ok(None);
-            };
-            let head = batch.part(archive_at, next_at - archive_at);
-            let view = EntryView::access(scan.bytes(&head));
-            let view = view.map_err(|invalid| changed(&self.storage, scan, invalid.to_string()))?;
-            let time = ReplayTime::of(view.replay_order());
-            if time.epoch() > self.last_epoch {
-                self.end();
-                return Ok(None);
+        loop {
+            // What comes next may be anything, and may make the cursor read.
+            let position = scan.progress().position;
+            match scan.next()? {
+                Next::Entry(view, archive) => {
+                    if view.epoch() > last_epoch {
+                        return Ok(Window::ReadingEnds);
+                    }
+                    if position >= from_position {
+                        archives.push(&archive);
+                    }
+                }
+                Next::Batch { payload, .. } => {
+                    if position >= from_position
+                        && !push_batch(scan.bytes(&payload), &payload, last_epoch, archives)
+                    {
+                        return Ok(Window::ReadingEnds);
+                    }
+                }
+                Next::Mark(_) | Next::Skipped => {}
+                Next::Stop(Stop::Limit) => return Ok(Window::SegmentEnds),
+                Next::Stop(stop) => return Err(stopped(&self.storage, scan, stop)),
             }
-            let is_before = end.is_some_and(|end| time < end);
-            if is_before {
-                visit(view)?;
+            if scan.progress().position >= from_position {
+                let is_wanted = |archive: &[u8]| {
+                    ReplayOrder::peek(archive).is_some_and(|order| order.epoch <= last_epoch)
+                };
+                scan.run(is_wanted, |archive, _| archives.push(&archive));
             }
-            self.batch = Some((batch, next_at));
-            if !is_before {
-                self.head = Some(Head::InBatch(head));
-                return Ok(Some(time));
+            if !scan.has_next_at_hand() {
+                return Ok(Window::GoesOn);
             }
         }
-        Ok(None)
     }
 
     fn open_next(&mut self) -> Result<bool> {
@@ -207,18 +183,32 @@ impl CoreReader {
             return Ok(false);
         };
         let place = SegmentPlace::of_span(self.core, &span);
-        let cursor = place.open(self.storage.as_ref(), std::mem::take(&mut self.buffers))?;
+        let cursor = place.open(self.storage.as_ref(), Buffers::default())?;
         self.scan =
             Some(SegmentScan::new(place, cursor, progress_at_base(&span), span.end_position));
         Ok(true)
     }
+}
 
-    /// Nothing further is wanted.
-    fn end(&mut self) {
-        self.spans.clear();
-        self.scan = None;
-        self.batch = None;
+/// What comes behind a window full of records.
+enum Window {
+    GoesOn,
+    SegmentEnds,
+    ReadingEnds,
+}
+
+/// Takes the entries of a checked batch apart; false if one is of an epoch behind the last.
+fn push_batch(bytes: &[u8], payload: &Payload, last_epoch: u64, archives: &mut Archives) -> bool {
+    let mut at = 0;
+    while let Some((archive_at, next_at)) = batch_entry(bytes, at) {
+        let archive = bytes.get(archive_at..next_at).unwrap_or_default();
+        if EntryView::access(archive).is_ok_and(|view| view.epoch() > last_epoch) {
+            return false;
+        }
+        archives.push(&payload.part(archive_at, next_at - archive_at));
+        at = next_at;
     }
+    true
 }
 
 /// Where the scan of a recovered segment begins.
@@ -232,7 +222,7 @@ pub(crate) const fn progress_at_base(span: &SegmentSpan) -> Progress {
     }
 }
 
-/// What ended a scan that should have gone on.
+/// What ended a scan that should have gone on: what recovery found valid is so no more.
 #[cold]
 fn stopped(storage: &Arc<dyn Storage>, scan: &SegmentScan, stop: Stop) -> WalError {
     let what = match stop {
@@ -241,12 +231,6 @@ fn stopped(storage: &Arc<dyn Storage>, scan: &SegmentScan, stop: Stop) -> WalErr
         }
         Stop::Seal | Stop::Limit => "the segment ends".to_owned(),
     };
-    changed(storage, scan, what)
-}
-
-/// What recovery found valid is so no more.
-#[cold]
-fn changed(storage: &Arc<dyn Storage>, scan: &SegmentScan, what: String) -> WalError {
     let problem =
         Problem { what: format!("{what}; recovery had found a valid record here"), bytes: 0 };
     let position = scan.progress().position;

@@ -29,6 +29,34 @@ pub(crate) struct Buffers {
     large: RecordBuffer,
 }
 
+impl Buffers {
+    pub(crate) fn window(&self) -> &[u8] {
+        &self.window
+    }
+
+    pub(crate) fn large(&self) -> &[u8] {
+        &self.large
+    }
+
+    pub(crate) fn take_large(&mut self) -> RecordBuffer {
+        std::mem::take(&mut self.large)
+    }
+
+    pub(crate) fn set_large(&mut self, buffer: RecordBuffer) {
+        self.large = buffer;
+    }
+
+    /// The bytes of a payload that stands here.
+    #[inline]
+    pub(crate) fn bytes(&self, payload: &Payload) -> &[u8] {
+        let (buffer, range) = match payload {
+            Payload::Window(range) => (&self.window, range),
+            Payload::Large(range) => (&self.large, range),
+        };
+        buffer.get(range.clone()).unwrap_or_default()
+    }
+}
+
 /// A place in one file, and the bytes around it.
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -130,11 +158,15 @@ impl Cursor {
     /// The bytes of a payload that was just located.
     #[inline]
     pub(crate) fn bytes(&self, payload: &Payload) -> &[u8] {
-        let (buffer, range) = match payload {
-            Payload::Window(range) => (&self.buffers.window, range),
-            Payload::Large(range) => (&self.buffers.large, range),
-        };
-        buffer.get(range.clone()).unwrap_or_default()
+        self.buffers.bytes(payload)
+    }
+
+    /// Goes on with other memory, and gives up what it held: for who keeps the payloads that were
+    /// located, with the memory that they stand in.
+    pub(crate) fn swap_buffers(&mut self, buffers: &mut Buffers) {
+        std::mem::swap(&mut self.buffers, buffers);
+        self.buffers.window.resize(BUFFER_BYTES, 0);
+        self.window_bytes = 0;
     }
 
     /// As many bytes from `offset` on as are at hand: at least `needed`, if the file has them and

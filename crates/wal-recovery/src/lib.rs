@@ -44,6 +44,7 @@ mod headers;
 mod log;
 mod manifests;
 mod merge;
+mod read_ahead;
 mod replay;
 mod report;
 mod scan;

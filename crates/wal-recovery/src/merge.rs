@@ -1,71 +1,148 @@
 //! Merging the cores' entries into replay order, in runs.
 
 use wal_entry::{EntryView, ReplayOrder};
-use wal_storage::Result;
+use wal_storage::{Result, WalError};
 
-use crate::core_reader::CoreReader;
+use crate::core_reader::{Chunk, CoreReader};
+use crate::read_ahead::ReadAhead;
 
 /// Up to this many cores, looking at every head is faster than a heap.
 const LINEAR_CORES_MAX: usize = 8;
 
-/// Visits the entries of all readers in replay order.
+/// Visits the entries of all readers in replay order, while at most `helpers` threads read ahead.
 ///
-/// Memory is what the readers hold. The reader whose head is lowest goes on, entry by entry and
+/// Memory is what the chunks hold. The core whose head is lowest goes on, entry by entry and
 /// without anybody looking at the others, until its next entry lies behind the second-lowest
 /// head: cores log in bursts, so such a run is long.
-pub(crate) fn visit_merged<E: From<wal_storage::WalError>>(
-    mut readers: Vec<CoreReader>,
+pub(crate) fn visit_merged<E: From<WalError>>(
+    readers: Vec<CoreReader>,
+    helpers: usize,
     visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut heads = Heads::default();
-    for (index, reader) in readers.iter_mut().enumerate() {
-        if let Some(time) = reader.advance()? {
-            heads.push(time, index);
+    let count = readers.len();
+    // With one core there is nothing to do while its next chunk is being read.
+    let helpers = if count > 1 { helpers.min(count) } else { 0 };
+    ReadAhead::with(readers, helpers, |ahead| {
+        let mut feeds: Vec<Feed<'_>> = (0..count).map(|index| Feed::new(ahead, index)).collect();
+        let mut heads = Heads::default();
+        for (index, feed) in feeds.iter_mut().enumerate() {
+            if let Some(time) = feed.first()? {
+                heads.push(time, index);
+            }
+        }
+        while let Some((index, second)) = heads.pop_lowest() {
+            let Some(feed) = feeds.get_mut(index) else {
+                continue;
+            };
+            // Entries of one time come in the order of their cores, which is that of the readers.
+            let end =
+                second.map_or(
+                    ReplayTime::END,
+                    |(time, other)| {
+                        if index < other { time.next() } else { time }
+                    },
+                );
+            if let Some(time) = feed.visit_run(end, visit)? {
+                heads.push(time, index);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One core's entries, as they come.
+struct Feed<'a> {
+    ahead: &'a ReadAhead,
+    index: usize,
+    chunk: Chunk,
+    /// The entry of the chunk that was not visited yet.
+    next: usize,
+    /// What is behind the chunk.
+    behind: Result<()>,
+}
+
+impl<'a> Feed<'a> {
+    fn new(ahead: &'a ReadAhead, index: usize) -> Self {
+        Self { ahead, index, chunk: Chunk::default(), next: 0, behind: Ok(()) }
+    }
+
+    /// When the first entry comes in a replay; `None` if there is none.
+    fn first(&mut self) -> Result<Option<ReplayTime>> {
+        self.take_chunk()?;
+        Ok(self.chunk.archives_from(0).next().and_then(ReplayTime::peek))
+    }
+
+    /// Visits the next entry, and those behind it whose time is below `end`; then says when the one
+    /// behind them comes.
+    fn visit_run<E: From<WalError>>(
+        &mut self,
+        end: ReplayTime,
+        visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
+    ) -> Result<Option<ReplayTime>, E> {
+        let mut is_head = true;
+        loop {
+            for archive in self.chunk.archives_from(self.next) {
+                if !is_head
+                    && let Some(time) = ReplayTime::peek(archive)
+                    && time >= end
+                {
+                    return Ok(Some(time));
+                }
+                match EntryView::access(archive) {
+                    Ok(view) => visit(view)?,
+                    Err(invalid) => return Err(changed_in_memory(&invalid.to_string()).into()),
+                }
+                is_head = false;
+                self.next += 1;
+            }
+            if !self.take_chunk()? {
+                return Ok(None);
+            }
         }
     }
-    while let Some((index, second)) = heads.pop_lowest() {
-        let Some(reader) = readers.get_mut(index) else {
-            continue;
-        };
-        // Entries of one time come in the order of their cores, which is that of the readers.
-        let end = second.map_or(
-            ReplayTime::END,
-            |(time, other)| {
-                if index < other { time.next() } else { time }
-            },
-        );
-        if let Some(time) = reader.visit_run(end, visit)? {
-            heads.push(time, index);
+
+    #[cold]
+    fn take_chunk(&mut self) -> Result<bool> {
+        std::mem::replace(&mut self.behind, Ok(()))?;
+        let visited = std::mem::take(&mut self.chunk);
+        (self.chunk, self.behind) = self.ahead.next(self.index, visited);
+        self.next = 0;
+        if self.chunk.entry_count() == 0 {
+            std::mem::replace(&mut self.behind, Ok(()))?;
         }
+        Ok(self.chunk.entry_count() > 0)
     }
-    Ok(())
+}
+
+/// The chunk was checked when it was read.
+#[cold]
+fn changed_in_memory(what: &str) -> WalError {
+    WalError::InvalidArgument {
+        what: format!("{what}, but it was one when it was read: the memory of this machine fails"),
+    }
 }
 
 /// Epoch and timestamp of an entry: its replay order without what tells cores, and entries of one
 /// core, apart. One number, because it is compared for every entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ReplayTime(u128);
+struct ReplayTime(u128);
 
 impl ReplayTime {
     /// No entry's time is above this.
-    pub(crate) const END: Self = Self(u128::MAX);
+    const END: Self = Self(u128::MAX);
 
     /// The time of the entry whose archive this is, or that of nothing if it is none: it is read
     /// before the archive is checked.
     #[inline(always)]
-    pub(crate) fn peek(archive: &[u8]) -> Option<Self> {
+    fn peek(archive: &[u8]) -> Option<Self> {
         ReplayOrder::peek(archive).map(Self::of)
     }
 
     #[inline(always)]
-    pub(crate) const fn of(order: ReplayOrder) -> Self {
+    const fn of(order: ReplayOrder) -> Self {
         // Flipping the sign's bit makes negative timestamps the lowest numbers.
         let timestamp = order.timestamp_ns.cast_unsigned() ^ (1 << 63);
         Self((order.epoch as u128) << 64 | timestamp as u128)
-    }
-
-    pub(crate) const fn epoch(self) -> u64 {
-        (self.0 >> 64) as u64
     }
 
     const fn next(self) -> Self {
@@ -189,7 +266,6 @@ mod tests {
             time(u64::MAX, 5),
         ];
         assert!(rising.is_sorted_by(|a, b| a < b));
-        assert_eq!(time(7, -3).epoch(), 7);
         assert!(time(3, i64::MAX).next() == time(4, i64::MIN));
         assert!(
             time(u64::MAX, i64::MAX) == ReplayTime::END

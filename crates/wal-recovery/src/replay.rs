@@ -14,7 +14,8 @@ use crate::report::RecoveryReport;
 
 /// The entries of a recovered log.
 ///
-/// Entries are read from their files each time, through one buffer of 256 KiB per core, and
+/// Entries are read from their files each time, by helper threads while the caller visits, through
+/// at most four buffers of 256 KiB per core and one for a record that is larger than these, and
 /// checked again as they are. Visiting borrows from those buffers: copy what you keep. Every
 /// method may be called any number of times, from several threads too.
 ///
@@ -131,7 +132,8 @@ impl Recovery {
     ) -> Result<(), E> {
         let cores = self.cores.iter();
         let readers = cores.map(|(&core, spans)| self.reader(core, spans)).collect();
-        visit_merged(readers, &mut visit)
+        let helpers = self.storage.parallelism().saturating_sub(1);
+        visit_merged(readers, helpers, &mut visit)
     }
 
     /// Visits the entries of one core in order; none if the log has no such core. Threads that
@@ -159,7 +161,7 @@ impl Recovery {
     ) -> Result<(), E> {
         let spans = self.cores.get(&core);
         let readers = spans.map(|spans| self.reader(core, spans));
-        visit_merged(readers.into_iter().collect(), &mut visit)
+        visit_merged(readers.into_iter().collect(), 0, &mut visit)
     }
 
     /// All entries in replay order, as copies: for tests and tools with small logs.

@@ -204,16 +204,15 @@ impl SegmentScan {
 
     /// Goes past the entries in records of their own that the buffer holds from here on, and gives
     /// each to `visit`, as long as `wants` takes the next one's archive, which is not checked yet.
-    /// Returns the record that it did not take; `None` if what comes next is anything else, which
-    /// [`next`](Self::next) tells.
+    /// What comes next then, [`next`](Self::next) tells.
     ///
     /// This is where a recovery spends its time.
     #[inline]
-    pub(crate) fn run<E>(
+    pub(crate) fn run(
         &mut self,
         mut wants: impl FnMut(&[u8]) -> bool,
-        mut visit: impl FnMut(EntryView<'_>) -> Result<(), E>,
-    ) -> Result<Option<Located>, E> {
+        mut visit: impl FnMut(Payload, EntryView<'_>),
+    ) {
         let Self { place, cursor, progress, limit_position } = self;
         let (mut at, mut bytes) = cursor.at_hand(place.offset_of(progress.position));
         while let Ok(record) =
@@ -221,23 +220,29 @@ impl SegmentScan {
         {
             let record_bytes = record.record_bytes();
             let end_position = record.end_position();
-            if record.kind != RecordKind::Entry || end_position > *limit_position {
-                break;
-            }
-            if !wants(record.payload) {
-                let payload = Payload::Window(at + RECORD_HEADER_BYTES..at + record_bytes);
-                let record_bytes = record_bytes as u64;
-                return Ok(Some(Located { kind: record.kind, record_bytes, payload }));
+            let is_next = record.kind == RecordKind::Entry
+                && end_position <= *limit_position
+                && wants(record.payload);
+            if !is_next {
+                return;
             }
             let Ok(view) = check_entry(record.payload, place.core, progress) else {
-                break;
+                return;
             };
             progress.position = end_position;
+            visit(Payload::Window(at + RECORD_HEADER_BYTES..at + record_bytes), view);
             at += record_bytes;
             bytes = bytes.get(record_bytes..).unwrap_or_default();
-            visit(view)?;
         }
-        Ok(None)
+    }
+
+    /// Whether the next record can be judged by what the buffer holds: if not,
+    /// [`next`](Self::next) will read, and what the buffer holds is lost.
+    pub(crate) fn has_next_at_hand(&self) -> bool {
+        let (place, position) = (&self.place, self.progress.position);
+        let (_, bytes) = self.cursor.at_hand(place.offset_of(position));
+        let record = decode_record(bytes, place.salt, position, place.max_record_bytes);
+        position >= self.limit_position || !matches!(record, Err(Unreadable::Incomplete { .. }))
     }
 
     /// Reads the next record and goes past it, unless it stops the scan.

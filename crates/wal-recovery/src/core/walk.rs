@@ -125,13 +125,7 @@ impl CoreRecovery<'_> {
         let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
         let entries = &mut self.entries;
         loop {
-            scan.run(
-                |_| true,
-                |_| {
-                    *entries += 1;
-                    Ok::<(), WalError>(())
-                },
-            )?;
+            scan.run(|_| true, |_, _| *entries += 1);
             let position = scan.progress().position;
             match scan.next()? {
                 Next::Entry(..) => *entries += 1,
