@@ -17,8 +17,8 @@ use std::path::Path;
 use laminar_wal::{CoreWalWriter, Corruption, Storage, WalEntry, WalError, WalOptions};
 use support::{Model, TestLog, say, segment, small, storage};
 use wal_format::{
-    Checkpoint, CheckpointCore, Features, Manifest, RecordKind, SEGMENT_HEADER_BYTES, SegmentBytes,
-    crc32c_append,
+    BLOCK_BYTES, Checkpoint, CheckpointCore, Cut, Features, Manifest, RecordKind, Release,
+    SEGMENT_HEADER_BYTES, SegmentBytes, crc32c_append,
 };
 use wal_sim::SimStorage;
 use wal_storage::Result;
@@ -129,6 +129,37 @@ fn make_newer(disk: &SimStorage, name: &str) {
     let sum = crc32c_append(0, &bytes[..CRC]);
     let sum = crc32c_append(crc32c_append(sum, &[0; 4]), &bytes[CRC + 4..length]);
     disk.overwrite(name, CRC as u64, &sum.to_le_bytes()).unwrap();
+}
+
+/// A log that was reset and closed: its last segment is begun, and holds nothing.
+fn reset_log() -> TestLog {
+    let mut log = TestLog::open(SimStorage::new(1), 2, Model::default()).unwrap();
+    log.append_n(1, 3).unwrap();
+    log.run_jobs();
+    log.reset(1).unwrap();
+    log.close().unwrap();
+    log
+}
+
+/// The file in which core 1 of [`reset_log`] goes on.
+fn begun_segment(disk: &SimStorage) -> String {
+    let names = disk.names().into_iter().rev();
+    let mut of_core = names.filter(|name| name.starts_with("core-0001/"));
+    let is_begun = |name: &String| {
+        SegmentBytes::parse(&disk.read_file(name).unwrap()).unwrap().start().is_ok()
+    };
+    of_core.find(is_begun).unwrap()
+}
+
+/// Gives the start of a segment another base sequence, with a checksum that fits, so that
+/// `left` of the segment's size sequences are left.
+fn set_base_sequence(disk: &SimStorage, name: &str, left: impl FnOnce(u64) -> u64) {
+    let bytes = disk.read_file(name).unwrap();
+    let file = SegmentBytes::parse(&bytes).unwrap();
+    let mut start = file.start().unwrap().clone();
+    start.base_sequence = u64::MAX - left(file.identity().size_bytes);
+    let block = start.encode(file.identity().salt);
+    disk.overwrite(name, BLOCK_BYTES as u64, block.as_bytes()).unwrap();
 }
 
 // ---- directories ----
@@ -269,6 +300,33 @@ fn a_segment_of_another_log_is_foreign() {
 }
 
 #[test]
+fn prepared_files_of_two_logs_without_a_manifest_are_not_made_into_one() {
+    let [disk, other] = [1, 2].map(|seed| {
+        let mut log = TestLog::open(SimStorage::new(seed), 2, Model::default()).unwrap();
+        log.run_jobs();
+        log.close().unwrap();
+        log.disk
+    });
+    let [ours, theirs] = [&disk, &other].map(|disk| manifest(disk).log_id.to_string());
+    disk.delete("MANIFEST.0").unwrap();
+    disk.delete("MANIFEST.1").unwrap();
+    let name = segment(1, 1);
+    disk.write_file(&name, &other.read_file(&name).unwrap()).unwrap();
+    let fingerprint = disk.content_fingerprint();
+    for cores in [1, 2] {
+        let refusal = small(&disk).cores(cores).open().unwrap_err();
+        let WalError::ForeignLog { path, expected, found } = &refusal else { panic!("{refusal}") };
+        assert!(path.ends_with(&name), "{refusal}");
+        assert_eq!((expected, found), (&ours, &theirs));
+    }
+    assert_eq!(disk.content_fingerprint(), fingerprint);
+    disk.delete(&name).unwrap();
+    let mut cured = TestLog::open(disk, 2, Model::default()).unwrap();
+    assert_eq!(cured.wal().log_id().to_string(), ours);
+    cured.prove_that_it_goes_on().unwrap();
+}
+
+#[test]
 fn a_manifest_slot_of_another_log_is_foreign() {
     let log = closed_log();
     let other = closed_log_on(SimStorage::new(2));
@@ -379,6 +437,43 @@ fn damage_in_a_start_block_is_never_an_unused_segment() {
 }
 
 #[test]
+fn a_start_behind_which_sequences_would_run_out_is_damage() {
+    let log = reset_log();
+    let name = begun_segment(&log.disk);
+    let lefts: [fn(u64) -> u64; 3] = [|_| 0, |_| 1, |size_bytes| size_bytes - 1];
+    for left in lefts {
+        let refusal = damage(&log, |disk| set_base_sequence(disk, &name, left));
+        assert!(refusal.path.ends_with(&name), "{refusal}");
+        assert!(refusal.what.contains("base sequence"), "{refusal}");
+        assert_eq!(refusal.file_range, Some((4096, 8192)), "{refusal}");
+    }
+}
+
+#[test]
+fn a_log_that_has_hardly_a_sequence_left_can_be_read_and_not_gone_on_with() {
+    // Whatever went on would end in a segment whose start nobody believes.
+    let log = reset_log();
+    let name = begun_segment(&log.disk);
+    let lefts: [fn(u64) -> u64; 2] = [|size_bytes| size_bytes, |_| u64::MAX >> 1];
+    for left in lefts {
+        let disk = log.disk.fork();
+        set_base_sequence(&disk, &name, left);
+        let fingerprint = disk.content_fingerprint();
+        let storage = storage(&disk);
+        let found = wal_recovery::recover(&storage, Default::default()).unwrap();
+        assert!(found.replay(&storage).entries().unwrap().is_empty());
+        let refusal = small(&disk).cores(2).open().unwrap_err();
+        assert!(refusal.is_corrupt(), "{refusal}");
+        for part in ["core-0001", "not gone on with"] {
+            assert!(refusal.to_string().contains(part), "{refusal}");
+        }
+        assert_eq!(disk.content_fingerprint(), fingerprint);
+        // The other core is what it was.
+        TestLog::open(disk, 1, Model::default()).unwrap().prove_that_it_goes_on().unwrap();
+    }
+}
+
+#[test]
 fn damage_in_a_vouch_block_takes_a_proof_away_and_nothing_else() {
     let log = closed_log();
     for (core, id) in [(0, 1), (0, 3), (1, 1)] {
@@ -416,6 +511,51 @@ fn damage_in_both_manifest_slots_says_what_is_lost_and_what_to_do() {
         assert_eq!((*needed, *newest), (1, None));
         assert!(named_by.contains(".wal"), "{refusal}");
         assert!(refusal.to_string().contains("Put a copy"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_manifest_that_says_of_a_core_what_none_of_its_files_shows_is_damage() {
+    // Were the core not looked at until it is one of the log's, entries would be acked until then
+    // in a log that contradicts itself.
+    const CORE: u16 = 5;
+    let log = closed_log();
+    let says: [fn(&mut Manifest); 3] = [
+        |manifest| {
+            let place = CheckpointCore { core: CORE, position: 64, sequence: 1, timestamp_ns: 0 };
+            manifest.checkpoint = Some(Checkpoint {
+                id: 1,
+                epoch: 0,
+                cores: vec![place],
+                source_offsets: Vec::new(),
+                watermark: None,
+            });
+        },
+        |manifest| {
+            let (position, last_epoch, last_timestamp_ns) = (64, 0, 0);
+            manifest.releases =
+                vec![Release { core: CORE, position, last_epoch, last_timestamp_ns }];
+        },
+        |manifest| {
+            manifest.cuts = vec![Cut {
+                core: CORE,
+                position: 64,
+                sequence: 1,
+                dead_segment_id: 1,
+                last_epoch: 0,
+                last_timestamp_ns: 0,
+            }];
+        },
+    ];
+    for say in says {
+        let refusal = damage(&log, |disk| {
+            let mut manifest = manifest(disk);
+            say(&mut manifest);
+            write_manifests(disk, &manifest);
+        });
+        assert_eq!(refusal.core, Some(CORE), "{refusal}");
+        assert!(refusal.path.ends_with("core-0005"), "{refusal}");
+        assert!(refusal.proven_by.as_ref().unwrap().witness.contains("manifest"), "{refusal}");
     }
 }
 

@@ -485,6 +485,45 @@ fn cores_that_are_not_asked_for_any_more_keep_their_entries() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_log_that_lost_its_manifests_before_its_first_entry_keeps_the_id_that_its_files_have()
+-> Result<()> {
+    // A new id beside old files: what is acked under it is there, and no opening reads it, for the
+    // files of cores that do not log any more belong to another log.
+    let losses: [fn(&SimStorage, &str) -> Result<()>; 2] =
+        [SimStorage::delete, |disk, slot| disk.zero(slot, 0..4096)];
+    for lose in losses {
+        let mut log = TestLog::new(2);
+        let log_id = log.wal().log_id();
+        log.run_jobs();
+        let mut next = TestLog::closed(log.disk.kill(), 1, log.model.clone());
+        log.leave();
+        assert!(next.disk.names().contains(&segment(1, 1)), "the files of core 1 are prepared");
+        lose(&next.disk, "MANIFEST.0")?;
+        lose(&next.disk, "MANIFEST.1")?;
+        next.watch();
+        next.reopen()?;
+        next.append(0, 10)?;
+        next.sync(0)?;
+        next.close()?;
+        let moments = next.take_moments();
+        assert!(moments.len() > 9, "{} moments", moments.len());
+        for moment in moments {
+            for plan in crash_plans(0..5) {
+                let mut after = moment.crash(plan);
+                assert_eq!(after.wal().log_id(), log_id, "{}", after.story);
+                after.prove_that_it_goes_on()?;
+                after.leave();
+            }
+        }
+        let mut both = TestLog::open(next.disk.fork(), 2, next.model.clone())?;
+        assert_eq!(both.wal().log_id(), log_id);
+        both.prove_that_it_goes_on()?;
+        both.leave();
+    }
+    Ok(())
+}
+
 // ---- cuts ----
 
 #[test]

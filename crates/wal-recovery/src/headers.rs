@@ -126,15 +126,17 @@ pub(crate) fn read(
         return Err(damage(Some((file_bytes, identity.size_bytes)), what));
     }
     let start = Start::decode(start_block, identity.salt);
-    if let Ok(start) = &start
-        && start.base_position.checked_add(identity.size_bytes).is_none()
-    {
-        let start_range = Some((BLOCK_BYTES as u64, SEGMENT_HEADER_BYTES - BLOCK_BYTES as u64));
-        let what = format!(
-            "the start block's base position {} is beyond any log's end",
-            start.base_position
-        );
-        return Err(damage(start_range, what));
+    if let Ok(start) = &start {
+        let bases = [("position", start.base_position), ("sequence", start.base_sequence)];
+        for (count, base) in bases {
+            // Neither counts more than the bytes of the segment.
+            if base.checked_add(identity.size_bytes).is_none() {
+                let start_range =
+                    Some((BLOCK_BYTES as u64, SEGMENT_HEADER_BYTES - BLOCK_BYTES as u64));
+                let what = format!("the start block's base {count} {base} is beyond any log's end");
+                return Err(damage(start_range, what));
+            }
+        }
     }
     let vouches = [first_slot, second_slot].map(|slot| VouchSlot::decode(slot, identity.salt));
     Ok(SegmentHeader { core, segment_id, identity, start, vouches })

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use wal_format::Manifest;
+use wal_format::{LogId, Manifest};
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
+use crate::chain::Headers;
 use crate::core::{self, CoreHeaders, RecoveredCore};
-use crate::directory::{self, CoreFiles};
+use crate::directory::{self, CoreFiles, segment_name};
 use crate::headers::SegmentHeader;
-use crate::manifests::{self, Manifests, SlotState};
+use crate::manifests::{self, Manifests, SlotState, foreign_log};
 use crate::replay::Recovery;
 use crate::report::{CheckpointReport, CoreReport, RecoveryReport};
 
@@ -20,12 +21,15 @@ use crate::report::{CheckpointReport, CoreReport, RecoveryReport};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecoveredLog {
+    /// The log's id: the manifest's, or without one that of the segment files, which must go on
+    /// being theirs. `None` if there is neither.
+    pub log_id: Option<LogId>,
     /// The manifest that counts: the valid one with the higher number. `None` only if the
     /// directory holds no log yet.
     pub manifest: Option<Manifest>,
     /// What stands in `MANIFEST.0` and `MANIFEST.1`.
     pub manifest_slots: [SlotState; 2],
-    /// Every core that has a directory or is a member in the manifest, ascending.
+    /// Every core that has a directory or that the manifest names, ascending.
     pub cores: Vec<RecoveredCore>,
     /// What was found, in words and numbers.
     pub report: RecoveryReport,
@@ -52,7 +56,7 @@ impl RecoveredLog {
 ///   being made. A log may be made here.
 /// - The same with segment files in which no start and no vouch slot is valid. The log's id is
 ///   durable before the first segment has its name, so the manifest was lost; but nothing was
-///   acked, and marks in those files would still be found.
+///   acked, and marks in those files would still be found. A log made here must keep their id.
 ///
 /// # Errors
 ///
@@ -84,6 +88,7 @@ pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<Recover
         reports.push(report);
     }
     Ok(RecoveredLog {
+        log_id: inspection.log_id,
         report: report(
             storage.as_ref(),
             inspection.manifests.newest.as_ref(),
@@ -100,6 +105,7 @@ pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<Recover
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) manifests: Manifests,
+    pub(crate) log_id: Option<LogId>,
     pub(crate) strange_names: Vec<String>,
     /// Files that are not what their names say, core by core.
     pub(crate) header_findings: Vec<WalError>,
@@ -122,16 +128,18 @@ pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspe
     }
     let manifests = manifests::read(storage, directory.slots)?;
     let manifest = manifests.newest.as_ref();
-    for core in members(manifest) {
+    for core in named_cores(manifest) {
         directory.cores.entry(core).or_default();
     }
     let files: Vec<(u16, CoreFiles)> = std::mem::take(&mut directory.cores).into_iter().collect();
     let read = in_parallel(storage.parallelism(), &files, |(core, files)| {
         core::read_headers(storage, *core, files, manifest)
     });
+    let log_id = manifest.map(|manifest| manifest.log_id).or_else(|| id_of_segments(&read));
     let mut header_findings = Vec::new();
     let mut inspected = Vec::new();
-    for ((core, files), CoreHeaders { headers, findings }) in files.iter().zip(read) {
+    for ((core, files), CoreHeaders { headers, mut findings }) in files.iter().zip(read) {
+        findings.extend(log_id.into_iter().flat_map(|id| of_other_logs(storage, id, &headers)));
         if findings.is_empty() {
             inspected.push((*core, files, headers));
         }
@@ -153,6 +161,27 @@ pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspe
         lost_manifest,
         cores,
         manifests,
+        log_id,
+    })
+}
+
+/// The log id in the first segment file whose identity is valid: what the log has to be called if
+/// no manifest says.
+fn id_of_segments(cores: &[CoreHeaders]) -> Option<LogId> {
+    let mut headers = cores.iter().flat_map(|core| core.headers.values());
+    headers.next().map(|header| header.identity.log_id)
+}
+
+/// Segment files of other logs. With a manifest they were found as they were read.
+fn of_other_logs(
+    storage: &dyn Storage,
+    log_id: LogId,
+    headers: &Headers,
+) -> impl Iterator<Item = WalError> {
+    let foreign = headers.values().filter(move |header| header.identity.log_id != log_id);
+    foreign.map(move |header| {
+        let name = segment_name(header.core, header.segment_id);
+        foreign_log(storage, &name, log_id, header.identity.log_id)
     })
 }
 
@@ -175,14 +204,21 @@ pub(crate) fn report(
     }
 }
 
-/// Every core that was ever a member.
-fn members(manifest: Option<&Manifest>) -> BTreeSet<u16> {
-    let members = manifest.map_or(&[][..], |manifest| &manifest.members);
-    let cores = members.iter().flat_map(|member| {
+/// Every core that was ever a member, or of which the manifest knows something else: what it says
+/// must be true of a core without a directory too.
+fn named_cores(manifest: Option<&Manifest>) -> BTreeSet<u16> {
+    let Some(manifest) = manifest else { return BTreeSet::new() };
+    let members = manifest.members.iter().flat_map(|member| {
         let first = u32::from(member.first_core);
         first..first.saturating_add(member.core_count)
     });
-    cores.filter_map(|core| u16::try_from(core).ok()).collect()
+    let places = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.cores);
+    members
+        .filter_map(|core| u16::try_from(core).ok())
+        .chain(places.map(|place| place.core))
+        .chain(manifest.releases.iter().map(|release| release.core))
+        .chain(manifest.cuts.iter().map(|cut| cut.core))
+        .collect()
 }
 
 /// Finds proof that a newer manifest was written than the newest that can be read.

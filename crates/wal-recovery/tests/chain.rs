@@ -260,6 +260,20 @@ fn a_base_position_beyond_all_numbers_is_damage_and_no_panic() {
 }
 
 #[test]
+fn a_base_sequence_beyond_all_numbers_is_damage_and_no_panic() {
+    for base_sequence in [u64::MAX, u64::MAX - 1, u64::MAX - 49_151] {
+        let mut log = new_log();
+        log.core(0).segment().start(|start| start.base_sequence = base_sequence);
+        let corruption = damaged(&log.finish());
+        assert!(corruption.what.contains(&format!("base sequence {base_sequence}")));
+        assert!(corruption.path.ends_with(segment_name(0, 1)), "{corruption}");
+    }
+    let mut log = new_log();
+    log.core(0).segment().start(|start| start.base_sequence = u64::MAX - 49_152);
+    assert_eq!(recovered(&log.finish()).core(0).next_sequence, u64::MAX - 49_152);
+}
+
+#[test]
 fn cores_are_recovered_each_for_itself() {
     let mut log = new_log();
     for core in 0..12 {

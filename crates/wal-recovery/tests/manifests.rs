@@ -143,8 +143,37 @@ fn a_crash_while_the_log_was_being_made_leaves_no_log_and_no_error() {
         state(&mut image);
         let found = recovered(&image);
         assert_eq!(found.log.manifest, None);
+        assert_eq!(found.log.log_id, Some(LogId(support::LOG_ID)), "its files have it still");
         assert!(found.entries().is_empty());
     }
+}
+
+#[test]
+fn without_a_manifest_the_files_must_agree_on_the_log() {
+    let mut log = new_log();
+    for core in 0..3 {
+        log.core(core).unused_segment();
+    }
+    log.core(2).unused_segment().identity().log_id = LogId([9; 16]);
+    let mut image = log.finish();
+    image.remove("MANIFEST.0").remove("MANIFEST.1");
+    let error = refused(&image);
+    let WalError::ForeignLog { path, .. } = &error else { panic!("{error}") };
+    assert!(path.ends_with(wal_sim::fixture::segment_name(2, 2)), "{error}");
+}
+
+#[test]
+fn a_core_that_the_manifest_alone_knows_is_looked_into_as_any_other() {
+    let mut log = small_log();
+    log.manifest().releases = vec![release(7, 0)];
+    log.manifest().releases[0].last_epoch = 77;
+    let found = recovered(&log.finish());
+    assert_eq!(found.core(7).last_epoch, 77);
+    assert!(found.core(7).spans.is_empty());
+    log.manifest().releases[0].position = 64;
+    let corruption = damaged(&log.finish());
+    assert!(corruption.path.ends_with("core-0007"), "{corruption}");
+    assert!(corruption.proven_by.unwrap().witness.contains("release"));
 }
 
 #[test]
@@ -163,7 +192,7 @@ fn without_a_manifest_marks_in_unused_looking_segments_still_count() {
 fn an_empty_directory_may_become_a_log() {
     let disk = SimStorage::new(1);
     let found = recover_on(&disk).unwrap();
-    assert_eq!((found.manifest, found.cores.len()), (None, 0));
+    assert_eq!((found.manifest, found.cores.len(), found.log_id), (None, 0, None));
     assert_eq!(found.manifest_slots, [SlotState::Absent, SlotState::Absent]);
     disk.create_directory("lost+found").unwrap();
     assert!(recover_on(&disk).is_ok());

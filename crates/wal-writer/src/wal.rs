@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wal_format::{CoreDirectory, Features, LogId, Manifest, ManifestSlot, Membership};
 use wal_recovery::{OtherSegmentKind, RecoveredCore, RecoveredLog, Recovery, SlotState, recover};
-use wal_storage::{DirectoryLock, Result, Storage, WalError};
+use wal_storage::{Corruption, DirectoryLock, Result, Storage, WalError};
 
 use crate::adopt::adopt;
 use crate::core_log::{CoreLog, LogShared};
@@ -14,6 +14,9 @@ use crate::options::LogOptions;
 use crate::segments::{Segments, take_start};
 use crate::writer::CoreWalWriter;
 use crate::writers::CoreWriters;
+
+/// A log whose next position or sequence is this high is not gone on with.
+const LAST_NUMBER: u64 = 1 << 63;
 
 /// Which cores log from this opening on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,7 @@ impl Wal {
         if let Some(manifest) = &recovered.manifest {
             refuse_unknown_features(&*storage, manifest)?;
         }
+        refuse_last_numbers(&*storage, &recovered, &member_cores)?;
         let replay = recovered.replay(&storage);
 
         // The order matters: what was found is durable before anything is written that builds
@@ -220,11 +224,12 @@ fn open_manifest(
     let store = match &recovered.manifest {
         Some(manifest) => ManifestStore::open(storage, manifest.clone(), newest_slot(recovered))?,
         None => {
-            let mut log_id = [0; 16];
-            storage.fill_random(&mut log_id)?;
             let manifest = Manifest {
                 number: 1,
-                log_id: LogId(log_id),
+                log_id: match recovered.log_id {
+                    Some(log_id) => log_id,
+                    None => new_log_id(storage)?,
+                },
                 features: Features::NONE,
                 members: vec![selection.membership(epoch)],
                 checkpoint: None,
@@ -238,6 +243,12 @@ fn open_manifest(
     Ok(store)
 }
 
+fn new_log_id(storage: &dyn Storage) -> Result<LogId> {
+    let mut log_id = [0; 16];
+    storage.fill_random(&mut log_id)?;
+    Ok(LogId(log_id))
+}
+
 fn refuse_unknown_features(storage: &dyn Storage, manifest: &Manifest) -> Result<()> {
     match manifest.features.unknown_to_writers() {
         0 => Ok(()),
@@ -248,6 +259,35 @@ fn refuse_unknown_features(storage: &dyn Storage, manifest: &Manifest) -> Result
             unknown_features,
         }),
     }
+}
+
+/// No log lives long enough to use up half of its positions or sequences: whatever says that it has
+/// is wrong. What can be read is read; but going on would end where numbers do, in a segment that
+/// nobody could read.
+fn refuse_last_numbers(
+    storage: &dyn Storage,
+    recovered: &RecoveredLog,
+    cores: &[u16],
+) -> Result<()> {
+    let mut found = recovered.cores.iter().filter(|found| cores.contains(&found.core));
+    let Some(found) =
+        found.find(|found| found.end_position.max(found.next_sequence) >= LAST_NUMBER)
+    else {
+        return Ok(());
+    };
+    Err(Corruption {
+        path: storage.path().join(CoreDirectory(found.core).to_string()),
+        core: Some(found.core),
+        position: Some(found.end_position),
+        file_range: None,
+        what: format!(
+            "it can be read, but not gone on with: no log gets as far as this position and \
+             sequence {}",
+            found.next_sequence
+        ),
+        proven_by: None,
+    }
+    .into())
 }
 
 /// The slot that holds the newest manifest: it is written again first.

@@ -3,7 +3,6 @@
 mod checks;
 mod edits;
 mod forging;
-mod known;
 mod logs;
 
 use laminar_wal::{Recovery, Wal};
@@ -46,11 +45,6 @@ pub fn open_directory(input: &[u8]) {
     {
         checks::is_prefix(&found.entries, &log.logged);
     }
-    if let Ok(found) = &read
-        && known::is_known(&found.log)
-    {
-        return;
-    }
     match (options.open(&disk), read) {
         (Ok((wal, recovery)), Ok(found)) => options.go_on(&disk, wal, &recovery, &found, done),
         (Ok(_), Err(error)) => panic!("it was opened, though reading says: {error}"),
@@ -73,7 +67,11 @@ struct Found {
 fn cannot_be_gone_on_with(disk: &SimStorage, error: &WalError, found: &Found, done: Done) {
     let is_name_taken = matches!(error, WalError::Io { .. }) && done.takes_names;
     let is_unknown = matches!(error, WalError::UnsupportedVersion { .. });
-    assert!(is_name_taken || (is_unknown && done.is_forged), "without a reason: {error}");
+    let last_numbers =
+        found.log.cores.iter().any(|c| c.end_position.max(c.next_sequence) >> 63 == 1);
+    let is_used_up = error.is_corrupt() && last_numbers;
+    let is_forged = done.is_forged && (is_unknown || is_used_up);
+    assert!(is_name_taken || is_forged, "without a reason: {error}");
     let again = recover(&storage(disk), RecoveryMode::TornTail);
     let Ok(again) = again else { panic!("it was whole before: {again:?}") };
     // It may have made directories of new cores before it failed.
