@@ -216,13 +216,13 @@ impl CoreLog {
         });
     }
 
-    /// One turn at the device side: writes closed batches, and syncs if they are the last ones and
-    /// somebody waits for that. Returns whether they were the last ones.
+    /// One turn at the device side: writes closed batches, and syncs if somebody waits for that and
+    /// they are all that is waited for. Returns whether no closed batch is left.
     fn lead(&self, mut device: DeviceSide<'_>) -> Result<bool> {
         let _held = self.directory_lock()?;
         let mut batches = std::mem::take(&mut device.batches);
         let taken = self.queue.take_closed(&mut batches);
-        let sync = taken.are_all && taken.wanted_position > self.queue.durable_position();
+        let sync = taken.cover_wanted && taken.wanted_position > self.queue.durable_position();
         let written =
             device.write(&mut batches, sync, &mut |position| self.queue.publish_durable(position));
         device.last_used = self.shared.storage.now();

@@ -56,6 +56,9 @@ pub(crate) struct Taken {
     pub(crate) wanted_position: u64,
     /// No closed batch was left behind.
     pub(crate) are_all: bool,
+    /// What was left behind, if anything, begins behind the wanted position: a sync need not wait
+    /// for an appender that closes one batch after the other.
+    pub(crate) cover_wanted: bool,
 }
 
 /// One to be filled, one to be written.
@@ -153,7 +156,13 @@ impl Queue {
             bytes += batch.buffer.len();
             batches.push_back(batch);
         }
-        Taken { wanted_position: inner.wanted_position, are_all: inner.closed.is_empty() }
+        let wanted_position = inner.wanted_position;
+        let left = inner.closed.front();
+        Taken {
+            wanted_position,
+            are_all: left.is_none(),
+            cover_wanted: left.is_none_or(|batch| batch.start_position >= wanted_position),
+        }
     }
 
     /// Gives written batches' buffers back.

@@ -81,6 +81,34 @@ fn full_buffers_are_written_behind_the_appender_and_not_synced() {
 }
 
 #[test]
+fn a_sync_elsewhere_waits_for_nothing_that_was_appended_behind_it() {
+    let disk = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let options = LogOptions { batch_bytes: 1 << 18, ..LogOptions::default() };
+    let (mut writer, _) = CoreWalWriter::with_storage(0, storage, options).unwrap();
+    // Far into segments that have room for all of what follows.
+    while writer.position() < 9 << 20 {
+        writer.append_put(b"k", &[1; 100_000]).unwrap();
+        disk.run_jobs();
+    }
+    writer.sync().unwrap();
+    writer.append_put(b"wanted", b"").unwrap();
+    let request = writer.start_sync().unwrap();
+    for _ in 0..30 {
+        writer.append_put(b"not wanted", &[1; 100_000]).unwrap();
+    }
+    disk.set_tracing(true);
+    let _ = disk.take_trace();
+    let proof = request.run().unwrap();
+    writer.mark_synced(proof).unwrap();
+    // One turn of 1 MiB, not three.
+    let written = in_short(&segment_operations(&disk));
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert!(written[0].starts_with("write through"), "{written:?}");
+    assert!(writer.synced_position() < writer.position());
+}
+
+#[test]
 fn zeroes_are_written_ahead_of_a_core_that_syncs_and_not_ahead_of_one_in_bulk() {
     let disk = SimStorage::new(1);
     let mut writer = warm(&disk);
