@@ -23,13 +23,19 @@ pub(crate) fn describe(workdir: &Workdir) -> String {
     add("processor", field_of("/proc/cpuinfo", "model name").unwrap_or_else(unknown));
     add("cores", cores);
     add("memory", memory_of_machine().unwrap_or_else(unknown));
-    add("kernel", line_of("/proc/sys/kernel/osrelease").unwrap_or_else(unknown));
+    add("kernel", kernel_version().unwrap_or_else(unknown));
     add("file system", file_system_of(workdir.path()).unwrap_or_else(unknown));
     add("compiler", compiler().unwrap_or_else(unknown));
     for name in ["laminar-wal", "laminar-storage", "open-wal"] {
         add(name, locked_version(name).unwrap_or_else(unknown));
     }
     table.to_string()
+}
+
+/// Without what a distribution appends to it.
+fn kernel_version() -> Option<String> {
+    let release = line_of("/proc/sys/kernel/osrelease")?;
+    release.split('-').next().map(str::to_owned)
 }
 
 /// When this was measured, and by what command; directories of the machine are left out.

@@ -133,7 +133,12 @@ impl CoreLog {
             write_job: WriteJob(job(log.clone(), |log| {
                 // First of all: what is closed from now on needs another run.
                 log.write_is_scheduled.store(false, Ordering::Release);
-                let _ = log.write_out();
+                // One turn, then whoever else waits for the background: an appender that never
+                // stops must not keep it from other cores.
+                let turn = log.device().and_then(|device| log.lead(device));
+                if let Ok(false) = turn {
+                    log.write_behind();
+                }
             })),
             write_is_scheduled: AtomicBool::new(false),
             vouch_is_scheduled: AtomicBool::new(false),
@@ -172,11 +177,6 @@ impl CoreLog {
             // There is no thread to be had: the appender writes when it is out of buffers.
             self.write_is_scheduled.store(false, Ordering::Release);
         }
-    }
-
-    fn write_out(&self) -> Result<()> {
-        while !self.lead(self.device()?)? {}
-        Ok(())
     }
 
     /// A buffer for the next batch. If all are in flight, this thread writes some out, or waits for
