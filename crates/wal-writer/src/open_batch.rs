@@ -31,8 +31,8 @@ pub(crate) struct OpenBatch {
     /// The epoch of the next entry.
     epoch: u64,
     clock: EntryClock,
-    /// How the segment was filled so far.
-    filling: Filling,
+    /// How often what was appended to the segment was to become durable.
+    syncs_in_segment: u64,
     /// Whether the log that was found is known, by its vouch block, to end where it ends.
     closed_when_found: bool,
 }
@@ -59,7 +59,7 @@ impl OpenBatch {
             last_epoch: 0,
             epoch: 0,
             clock: EntryClock::starting_after(None),
-            filling: Filling::Synced,
+            syncs_in_segment: 0,
             closed_when_found: false,
         }
     }
@@ -180,7 +180,9 @@ impl OpenBatch {
     /// Hands the open batch, if there is one, to the queue, because what was appended is to become
     /// durable.
     pub(crate) fn close_to_be_synced(&mut self, log: &CoreLog) {
-        self.filling = Filling::Synced;
+        if self.batch.is_some() {
+            self.syncs_in_segment += 1;
+        }
         self.close_batch(log);
     }
 
@@ -235,7 +237,7 @@ impl OpenBatch {
             end_sequence: self.sequence,
         });
         self.segment = Some(Arc::clone(&segment));
-        self.filling = Filling::Bulk;
+        self.syncs_in_segment = 0;
         segment
     }
 
@@ -315,7 +317,7 @@ impl OpenBatch {
     /// Takes the next prepared segment and seals the one before, in this order: a seal says that
     /// its successor has its durable name.
     fn next_segment(&mut self, log: &Arc<CoreLog>, record_bytes: usize) -> Result<()> {
-        let prepared = log.take_segment(record_bytes as u64, self.filling)?;
+        let prepared = log.take_segment(record_bytes as u64, self.filling())?;
         if self.segment.is_some() {
             if self.batch.is_none() {
                 self.open_batch(log)?;
@@ -328,6 +330,17 @@ impl OpenBatch {
         }
         self.begin_segment(log, prepared);
         Ok(())
+    }
+
+    /// How the segment was filled.
+    fn filling(&self) -> Filling {
+        match &self.segment {
+            None => Filling::Synced,
+            Some(segment) => {
+                let bytes = self.position.saturating_sub(segment.start().base_position);
+                Filling::of(bytes, self.syncs_in_segment)
+            }
+        }
     }
 
     fn open_batch(&mut self, log: &CoreLog) -> Result<()> {

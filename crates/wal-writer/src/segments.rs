@@ -138,19 +138,31 @@ impl Next {
 /// How a core fills a segment: what is foretold for the next one by the one that it just filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filling {
-    /// With syncs in between. Zeroes are written to its file beforehand: a sync then changes no
-    /// metadata, which halves its time.
+    /// A little, a sync, and so on. Zeroes are written to its file beforehand: a sync then changes
+    /// no metadata, which halves its time.
     Synced,
-    /// In one go. Its space is only set aside: writing zeroes beforehand would take as much of the
-    /// device as the records do. And it is written through the page cache, which takes bursts.
+    /// Much, a sync, and so on. Its space is only set aside: a sync then takes longer, but writing
+    /// zeroes would take as much of the device as the records do, and syncs would wait for that.
+    Batched,
+    /// In one go, without a sync. As before; and it is written through the page cache, which takes
+    /// bursts.
     Bulk,
 }
 
 impl Filling {
     const fn access(self) -> Access {
         match self {
-            Self::Synced => Access::ReadWriteDirect,
+            Self::Synced | Self::Batched => Access::ReadWriteDirect,
             Self::Bulk => Access::ReadWrite,
+        }
+    }
+
+    /// What so many bytes with so many syncs in between are.
+    pub(crate) const fn of(bytes: u64, syncs: u64) -> Self {
+        match bytes.checked_div(syncs) {
+            None => Self::Bulk,
+            Some(bytes_per_sync) if bytes_per_sync >= BATCHED_BYTES_PER_SYNC => Self::Batched,
+            Some(_) => Self::Synced,
         }
     }
 }
@@ -162,6 +174,9 @@ struct Spare {
     name: String,
     size_bytes: u64,
 }
+
+/// From here on it takes longer to write as many zeroes than to sync metadata.
+const BATCHED_BYTES_PER_SYNC: u64 = 128 * 1024;
 
 /// How many freed files are kept for recycling: one to be prepared, one behind it.
 const SPARES_MAX: usize = 2;
@@ -399,7 +414,9 @@ impl Segments {
         let access = filling.access();
         let create = || match filling {
             Filling::Synced => self.storage.create(name, size_bytes, access),
-            Filling::Bulk => self.storage.create_reserved(name, size_bytes, access),
+            Filling::Batched | Filling::Bulk => {
+                self.storage.create_reserved(name, size_bytes, access)
+            }
         };
         match create() {
             // What an earlier try left; nothing of the log ever has a temporary name.
