@@ -491,3 +491,18 @@ fn already_exists(error: &WalError) -> bool {
     matches!(error, WalError::Io { source, .. }
         if source.kind() == std::io::ErrorKind::AlreadyExists)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_segment_was_filled_is_told_by_what_lies_between_two_syncs() {
+        let (kib, mib) = (1024, 1024 * 1024);
+        assert_eq!(Filling::of(64 * mib, 0), Filling::Bulk);
+        assert_eq!(Filling::of(0, 0), Filling::Bulk);
+        assert_eq!(Filling::of(64 * mib, 512), Filling::Batched);
+        assert_eq!(Filling::of(64 * mib, 513), Filling::Synced);
+        assert_eq!(Filling::of(127 * kib, 1), Filling::Synced);
+    }
+}
