@@ -1,12 +1,11 @@
-//! What can be measured, one file each.
+//! What can be measured.
 
 mod append;
-mod batch;
+mod commits;
 pub(crate) mod growth;
 mod logs;
 pub(crate) mod open;
 pub(crate) mod recovery;
-mod sync_each;
 
 use clap::ValueEnum;
 
@@ -62,8 +61,8 @@ impl Bench {
     pub(crate) fn run(self, setting: &Setting<'_>, probe: &mut Probe) -> Result<String, Failure> {
         match self {
             Self::Append => append::run(setting, probe),
-            Self::SyncEach => sync_each::run(setting, probe),
-            Self::Batch => batch::run(setting, probe),
+            Self::SyncEach => commits::sync_each(setting, probe),
+            Self::Batch => commits::batch(setting, probe),
             Self::Recovery => recovery::run(setting),
             Self::Open => open::run(setting, probe),
             Self::Growth => growth::run(setting, probe),
