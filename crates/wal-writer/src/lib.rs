@@ -3,9 +3,10 @@
 //! You probably want the facade crate `laminar-wal`. Here is how a batch of entries travels:
 //!
 //! 1. [`CoreWalWriter`] serializes entries straight into the *open batch*, which it owns alone.
-//! 2. A sync, or a full buffer, closes the batch: it moves to the *queue*.
-//! 3. Whoever takes the *device side* is the leader: it writes every closed batch with one call,
-//!    syncs if somebody waits, and says how far the log is durable.
+//! 2. A sync, or a full buffer, closes the batch: it moves to the *queue*. Full ones are written by
+//!    the background while the appender goes on.
+//! 3. Whoever takes the *device side* is the leader: it writes closed batches with one call, syncs
+//!    if somebody waits, and says how far the log is durable.
 //!
 //! Around it: segments are prepared ahead and recycled, a new opening adopts what was recovered
 //! and starts a new segment, cuts go through the manifest.
