@@ -102,8 +102,7 @@ impl Payload {
 }
 
 impl Cursor {
-    pub(crate) fn new(file: Box<dyn StorageFile>, end_offset: u64, mut buffers: Buffers) -> Self {
-        buffers.window.resize(BUFFER_BYTES, 0);
+    pub(crate) const fn new(file: Box<dyn StorageFile>, end_offset: u64, buffers: Buffers) -> Self {
         Self { file, end_offset, buffers, window_offset: 0, window_bytes: 0 }
     }
 
@@ -165,7 +164,6 @@ impl Cursor {
     /// located, with the memory that they stand in.
     pub(crate) fn swap_buffers(&mut self, buffers: &mut Buffers) {
         std::mem::swap(&mut self.buffers, buffers);
-        self.buffers.window.resize(BUFFER_BYTES, 0);
         self.window_bytes = 0;
     }
 
@@ -211,6 +209,8 @@ impl Cursor {
 
     /// Moves the window so that it begins with the block that `offset` stands in, and fills it.
     fn refill(&mut self, offset: u64) -> Result<()> {
+        // Memory that comes from another cursor has this size already.
+        self.buffers.window.resize(BUFFER_BYTES, 0);
         let window_offset = offset - offset % READ_ALIGNMENT_BYTES as u64;
         let kept_bytes = match self.index_of(window_offset) {
             Some(start) => {
