@@ -40,7 +40,7 @@ impl Default for LogOptions {
     }
 }
 
-/// More is a mistake: a segment is written through with zeroes before it is used.
+/// More is a mistake: a segment's space is taken before it is used.
 const SEGMENT_BYTES_MAX: u64 = 1 << 40;
 
 /// More is a mistake: so much memory is asked for, per core.
