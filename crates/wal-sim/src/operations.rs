@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wal_storage::{
-    Access, DirectoryLock, IoMode, Job, JobKind, Listed, ListedKind, LockGuard, Result, Storage,
-    StorageFile, WalError, WriteRequest,
+    Access, DirectoryLock, IoMode, Job, JobKind, Listed, ListedKind, LockGuard, Request, Result,
+    Storage, StorageFile, WalError,
 };
 
 use crate::content::BLOCK_BYTES;
@@ -131,13 +131,12 @@ impl Storage for SimStorage {
 
     /// The requests are carried out in an order that the seed chooses: callers were told that
     /// there is none.
-    fn write(&self, requests: &[WriteRequest<'_>]) -> Vec<Result<()>> {
+    fn perform(&self, requests: &[Request<'_>]) -> Vec<Result<()>> {
         let mut order: Vec<usize> = (0..requests.len()).collect();
         self.state().order.shuffle(&mut order);
         let mut results: Vec<Result<()>> = requests.iter().map(|_| Ok(())).collect();
         for index in order {
-            let WriteRequest { file, slices, offset, sync } = requests[index];
-            results[index] = file.write_at(slices, offset, sync);
+            results[index] = requests[index].perform();
         }
         results
     }

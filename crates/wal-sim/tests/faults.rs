@@ -5,9 +5,7 @@
 use std::collections::BTreeSet;
 
 use wal_sim::{CrashPlan, Fault, OperationKind, Part, SimStorage};
-use wal_storage::{
-    Access, IoMode, JobKind, Storage, StorageFile, WalError, WriteRequest, WriteSync,
-};
+use wal_storage::{Access, IoMode, JobKind, Request, Storage, StorageFile, WalError, WriteSync};
 
 fn with_file(seed: u64) -> (SimStorage, Box<dyn StorageFile>) {
     let storage = SimStorage::new(seed);
@@ -360,25 +358,38 @@ fn a_trace_tells_what_was_asked() {
 }
 
 #[test]
-fn joint_writes_keep_their_results_apart_and_come_in_any_order() {
+fn joint_requests_keep_their_results_apart_and_come_in_any_order() {
     let mut orders = BTreeSet::new();
     for seed in 0..50 {
         let storage = SimStorage::new(seed);
-        let files = ["a", "b", "c"].map(|name| storage.create(name, 0, Access::ReadWrite).unwrap());
+        let [a, b, c] =
+            ["a", "b", "c"].map(|name| storage.create(name, 0, Access::ReadWrite).unwrap());
         storage.inject(Fault::on(OperationKind::Write).named("b"));
         storage.set_tracing(true);
         let slices: [&[u8]; 1] = [b"x"];
-        let requests = files.each_ref().map(|file| WriteRequest {
-            file: &**file,
-            slices: &slices,
-            offset: 0,
-            sync: WriteSync::None,
-        });
-        let results = storage.write(&requests);
+        let write =
+            |file| Request::Write { file, slices: &slices, offset: 0, sync: WriteSync::None };
+        let results = storage.perform(&[write(&*a), write(&*b), Request::Sync { file: &*c }]);
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-        orders.insert(storage.take_trace().into_iter().map(|o| o.name).collect::<Vec<_>>());
+        let trace = storage.take_trace();
+        assert!(trace.iter().all(|o| (o.kind == OperationKind::Sync) == (o.name == "c")));
+        orders.insert(trace.into_iter().map(|o| o.name).collect::<Vec<_>>());
     }
     assert_eq!(orders.len(), 6);
+}
+
+#[test]
+fn a_sync_beside_a_write_to_the_same_file_promises_nothing_of_it() {
+    let survives = |seed| {
+        let (storage, file) = with_file(seed);
+        let write =
+            Request::Write { file: &*file, slices: &[b"x"], offset: 0, sync: WriteSync::None };
+        let results = storage.perform(&[write, Request::Sync { file: &*file }]);
+        assert!(results.iter().all(Result::is_ok));
+        worst(&storage)[0] == b'x'
+    };
+    let survivors = (0..50).filter(|&seed| survives(seed)).count();
+    assert!((1..50).contains(&survivors), "{survivors} of 50: the order is always the same");
 }
 
 #[test]

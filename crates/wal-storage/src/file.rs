@@ -1,9 +1,13 @@
 //! One open file: whole reads and writes out of short and interrupted ones.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::direct::{self, DIRECT_BLOCK_BYTES, ZERO_PIECE_BYTES, ZEROES};
@@ -20,6 +24,16 @@ pub(crate) struct OsFile {
 }
 
 impl OsFile {
+    /// The file behind `file`, if it is one of ours.
+    pub(crate) fn behind(file: &dyn StorageFile) -> Option<&Arc<Self>> {
+        let file: &dyn Any = file;
+        file.downcast_ref()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A file that was there already.
     pub(crate) fn existing(file: File, path: PathBuf, access: Access) -> Result<Self> {
         let size_bytes = match file.metadata() {
@@ -83,6 +97,12 @@ impl OsFile {
         Ok(Self { file, path, mode, syncs_apart: AtomicBool::new(false) })
     }
 
+    /// Whether `RWF_DSYNC` will do, as far as is known.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(crate) fn can_write_through(&self) -> bool {
+        !self.syncs_apart.load(Ordering::Relaxed)
+    }
+
     fn write_through(&self, slices: &[&[u8]], offset: u64) -> io::Result<()> {
         if !self.syncs_apart.load(Ordering::Relaxed) {
             let written = write_all(slices, offset, self.mode, |slices, offset| {
@@ -107,6 +127,14 @@ impl OsFile {
         })
     }
 
+    /// Refuses a write that [`check`](Self::check) refuses; otherwise, its length in bytes.
+    pub(crate) fn check_write(&self, slices: &[&[u8]], offset: u64) -> Result<u64> {
+        let length = slices.iter().map(|slice| slice.len() as u64).fold(0, u64::saturating_add);
+        let aligned = slices.iter().all(|slice| direct::is_aligned(slice));
+        self.check("a write", offset, length, aligned)?;
+        Ok(length)
+    }
+
     /// Refuses what the kernel would call invalid without a reason, and what it would silently
     /// take for something else.
     fn check(&self, operation: &str, offset: u64, length: u64, aligned: bool) -> Result<()> {
@@ -126,12 +154,23 @@ impl OsFile {
         Ok(())
     }
 
+    pub(crate) fn write_failed(&self, length: u64, source: io::Error) -> WalError {
+        failure(&self.path, "writing", length, source)
+    }
+
+    /// Also a full disk is an `Io` error here: what the sync was to save may be gone, which is not
+    /// the "nothing was accepted" of `StorageFull`.
+    pub(crate) fn sync_failed(&self, source: io::Error) -> WalError {
+        WalError::io(&self.path, "syncing", source)
+    }
+
     fn invalid(&self, what: &str) -> WalError {
         WalError::InvalidArgument { what: format!("{}: {what}", self.path.display()) }
     }
 }
 
-impl StorageFile for OsFile {
+/// Shared, so that another thread can have a hand in it while the owner waits.
+impl StorageFile for Arc<OsFile> {
     fn mode(&self) -> IoMode {
         self.mode
     }
@@ -153,20 +192,23 @@ impl StorageFile for OsFile {
     }
 
     fn write_at(&self, slices: &[&[u8]], offset: u64, sync: WriteSync) -> Result<()> {
-        let length = slices.iter().map(|slice| slice.len() as u64).fold(0, u64::saturating_add);
-        let aligned = slices.iter().all(|slice| direct::is_aligned(slice));
-        self.check("a write", offset, length, aligned)?;
+        let length = self.check_write(slices, offset)?;
         let written = match sync {
             WriteSync::None => self.write(slices, offset),
             WriteSync::Through => self.write_through(slices, offset),
         };
-        written.map_err(|source| failure(&self.path, "writing", length, source))
+        written.map_err(|source| self.write_failed(length, source))
     }
 
     fn sync(&self) -> Result<()> {
-        // Also a full disk is an `Io` error here: what the sync was to save may be gone, which is
-        // not the "nothing was accepted" of `StorageFull`.
-        system::sync_data(&self.file).map_err(|source| WalError::io(&self.path, "syncing", source))
+        system::sync_data(&self.file).map_err(|source| self.sync_failed(source))
+    }
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+impl AsFd for OsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -225,7 +267,7 @@ fn write_zeroes(file: &File, mode: IoMode, size_bytes: u64) -> io::Result<()> {
 
 /// How many slices go into one call: some systems take no more than 1024, and this many live on
 /// the stack.
-const SLICES_PER_CALL: usize = 64;
+pub(crate) const SLICES_PER_CALL: usize = 64;
 
 /// Calls `write` until all of `slices` is written.
 ///
@@ -485,7 +527,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("file");
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-        let file = OsFile::zeroed(file, path, Access::ReadWrite, 100).unwrap();
+        let file = Arc::new(OsFile::zeroed(file, path, Access::ReadWrite, 100).unwrap());
         file.syncs_apart.store(true, Ordering::Relaxed);
         file.write_at(&[b"by", b"tes"], 7, WriteSync::Through).unwrap();
         let mut buffer = [0; 5];

@@ -26,15 +26,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// With the feature `io-uring`, one module may; see there.
+#![cfg_attr(not(feature = "io-uring"), forbid(unsafe_code))]
+
 mod clock;
 mod direct;
 mod directory;
+mod errand;
 mod error;
 mod file;
+mod helpers;
 mod jobs;
 mod lock;
 mod name;
 mod os;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod ring;
 mod storage;
 mod system;
 
@@ -42,6 +49,6 @@ pub use direct::DIRECT_BLOCK_BYTES;
 pub use error::{Corruption, ProvenBy, Result, WalError};
 pub use os::{OsStorage, OsStorageOptions};
 pub use storage::{
-    Access, DirectoryLock, IoMode, Job, JobKind, Listed, ListedKind, LockGuard, Storage,
-    StorageFile, WriteRequest, WriteSync,
+    Access, DirectoryLock, IoMode, Job, JobKind, Listed, ListedKind, LockGuard, Request, Storage,
+    StorageFile, WriteSync,
 };

@@ -4,16 +4,20 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::directory::{Directory, Modes};
 use crate::error::{Result, WalError};
 use crate::file::OsFile;
+use crate::helpers::Helpers;
 use crate::jobs::Jobs;
 use crate::lock;
 use crate::name::Name;
-use crate::storage::{Access, DirectoryLock, Job, JobKind, Listed, Storage, StorageFile};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use crate::ring::Ring;
+use crate::storage::{Access, DirectoryLock, Job, JobKind, Listed, Request, Storage, StorageFile};
 
 /// A directory of the operating system's file system, and two background threads.
 ///
@@ -39,6 +43,9 @@ pub struct OsStorage {
     directory: Directory,
     clock: Clock,
     jobs: Jobs,
+    helpers: Helpers,
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    ring: Ring,
 }
 
 impl OsStorage {
@@ -119,6 +126,9 @@ impl OsStorageOptions {
             directory: Directory::open(directory.as_ref(), self.modes)?,
             clock,
             jobs: Jobs::new(clock),
+            helpers: Helpers::new(),
+            #[cfg(all(feature = "io-uring", target_os = "linux"))]
+            ring: Ring::new(),
         })
     }
 
@@ -168,7 +178,8 @@ impl Storage for OsStorage {
     fn open(&self, name: &str, access: Access) -> Result<Box<dyn StorageFile>> {
         let name = Name::new(name)?;
         let opened = self.directory.open_file(&name, access != Access::Read)?;
-        Ok(Box::new(OsFile::existing(opened, self.directory.full_path(&name), access)?))
+        let file = OsFile::existing(opened, self.directory.full_path(&name), access)?;
+        Ok(Box::new(Arc::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -185,6 +196,20 @@ impl Storage for OsStorage {
 
     fn free_bytes(&self) -> Result<u64> {
         self.directory.free_bytes()
+    }
+
+    fn perform(&self, requests: &[Request<'_>]) -> Vec<Result<()>> {
+        match requests {
+            [] => Vec::new(),
+            [alone] => vec![alone.perform()],
+            _ => {
+                #[cfg(all(feature = "io-uring", target_os = "linux"))]
+                if let Some(results) = self.ring.perform(requests) {
+                    return results;
+                }
+                self.helpers.perform(requests)
+            }
+        }
     }
 
     fn spawn(&self, kind: JobKind, delay: Duration, job: Job) -> Result<()> {
@@ -236,7 +261,7 @@ impl OsStorage {
         let path = self.directory.full_path(&name);
         let created = self.directory.create_file(&name, size_bytes)?;
         match make(created, path, access, size_bytes) {
-            Ok(file) => Ok(Box::new(file)),
+            Ok(file) => Ok(Box::new(Arc::new(file))),
             Err(error) => {
                 // The first error is the one to report; a half-made file that cannot be removed
                 // either has a name that no log uses yet.
@@ -244,5 +269,31 @@ impl OsStorage {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "io-uring", target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::storage::WriteSync;
+
+    #[test]
+    fn where_the_kernel_gives_no_ring_threads_do_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage =
+            OsStorage { ring: Ring::refused(), ..OsStorage::open(directory.path()).unwrap() };
+        let files = ["a", "b", "c"]
+            .map(|name| storage.create(name, 4096, Access::ReadWriteDirect).unwrap());
+        let readable = storage.open("b", Access::Read).unwrap();
+        let zeroes: [&[u8]; 1] = [&crate::direct::ZEROES.0[..4096]];
+        let write =
+            |file| Request::Write { file, slices: &zeroes, offset: 0, sync: WriteSync::Through };
+        let results = storage.perform(&[
+            write(&*files[0]),
+            write(&*readable),
+            write(&*files[2]),
+            Request::Sync { file: &*files[1] },
+        ]);
+        assert!(matches!(results[..], [Ok(()), Err(WalError::Io { .. }), Ok(()), Ok(())]));
     }
 }

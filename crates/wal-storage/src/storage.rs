@@ -3,6 +3,7 @@
 //! The contracts say what a caller gets, and above all what it may *not* assume: an
 //! implementation may take every liberty that is not excluded here, and the simulated one does.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,15 +122,19 @@ pub trait Storage: Debug + Send + Sync {
     /// Whatever the file system says.
     fn free_bytes(&self) -> Result<u64>;
 
-    /// Writes to several files in one call, side by side where the implementation can, and
-    /// returns when all are done: one result per request, in their order.
+    /// Writes to several files and syncs them in one call, side by side where the implementation
+    /// can, and returns when all are done: one result per request, in their order.
     ///
-    /// Requests for one file must not overlap, and no order among requests may be assumed.
-    fn write(&self, requests: &[WriteRequest<'_>]) -> Vec<Result<()>> {
-        requests
-            .iter()
-            .map(|request| request.file.write_at(request.slices, request.offset, request.sync))
-            .collect()
+    /// Each request promises what the [`StorageFile`] call of its name promises, and nothing about
+    /// another one: no order among requests may be assumed, so a [`Sync`](Request::Sync) says
+    /// nothing of a [`Write`](Request::Write) in the same call, not even to the same file. Writes
+    /// to one file must not overlap.
+    ///
+    /// # Errors
+    ///
+    /// Each request's own, in its place; the others are done in any case.
+    fn perform(&self, requests: &[Request<'_>]) -> Vec<Result<()>> {
+        requests.iter().map(Request::perform).collect()
     }
 
     /// Runs `job` in the background, not before `delay` has passed.
@@ -174,7 +179,7 @@ pub trait Storage: Debug + Send + Sync {
 /// - A failed write may have written any part of its bytes.
 /// - A failed sync may have dropped what it was to make durable, for good, while
 ///   [`read_at`](Self::read_at) still returns it; a later `Ok` proves nothing about it.
-pub trait StorageFile: Debug + Send + Sync {
+pub trait StorageFile: Any + Debug + Send + Sync {
     /// How this file is written; it stays so while the file is open.
     fn mode(&self) -> IoMode;
 
@@ -217,17 +222,45 @@ pub trait StorageFile: Debug + Send + Sync {
     fn sync(&self) -> Result<()>;
 }
 
-/// One write of [`Storage::write`].
+/// One thing that [`Storage::perform`] is to do.
 #[derive(Debug, Clone, Copy)]
-pub struct WriteRequest<'a> {
-    /// The file to write to.
-    pub file: &'a dyn StorageFile,
-    /// The bytes, one slice after the other.
-    pub slices: &'a [&'a [u8]],
-    /// Where the first byte goes.
-    pub offset: u64,
-    /// What the write's return promises.
-    pub sync: WriteSync,
+pub enum Request<'a> {
+    /// [`StorageFile::write_at`].
+    Write {
+        /// The file to write to.
+        file: &'a dyn StorageFile,
+        /// The bytes, one slice after the other.
+        slices: &'a [&'a [u8]],
+        /// Where the first byte goes.
+        offset: u64,
+        /// What the `Ok` promises.
+        sync: WriteSync,
+    },
+    /// [`StorageFile::sync`]: what was written before the whole call, not in it.
+    Sync {
+        /// The file to sync.
+        file: &'a dyn StorageFile,
+    },
+}
+
+impl<'a> Request<'a> {
+    /// Does this one alone, in this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageFile::write_at`] or [`StorageFile::sync`].
+    pub fn perform(&self) -> Result<()> {
+        match *self {
+            Self::Write { file, slices, offset, sync } => file.write_at(slices, offset, sync),
+            Self::Sync { file } => file.sync(),
+        }
+    }
+
+    pub(crate) const fn file(&self) -> &'a dyn StorageFile {
+        match *self {
+            Self::Write { file, .. } | Self::Sync { file } => file,
+        }
+    }
 }
 
 /// What the `Ok` of a write promises.

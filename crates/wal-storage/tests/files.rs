@@ -14,8 +14,7 @@ use std::path::Path;
 
 use common::{AlignedBytes, directory_in_memory, directory_on_disk, say};
 use wal_storage::{
-    Access, DIRECT_BLOCK_BYTES, IoMode, OsStorage, Storage, StorageFile, WalError, WriteRequest,
-    WriteSync,
+    Access, DIRECT_BLOCK_BYTES, IoMode, OsStorage, Storage, StorageFile, WalError, WriteSync,
 };
 
 const SIZE: u64 = 1024 * 1024;
@@ -200,27 +199,6 @@ fn a_direct_read_of_a_file_that_was_cut_inside_a_block_ends_there() {
         assert!(found[..count].iter().all(|byte| *byte == 0));
         cut.set_len(4 * BLOCK).unwrap();
     }
-}
-
-#[test]
-fn writes_to_several_files_in_one_call_are_answered_one_by_one() {
-    let directory = directory_on_disk();
-    let storage = OsStorage::open(directory.path()).unwrap();
-    let first = storage.create("first", SIZE, Access::ReadWrite).unwrap();
-    let second = storage.create("second", SIZE, Access::ReadWrite).unwrap();
-    let readable = storage.open("first", Access::Read).unwrap();
-    let request =
-        |file, slices, offset| WriteRequest { file, slices, offset, sync: WriteSync::Through };
-    let results = storage.write(&[
-        request(&*first, &[b"one" as &[u8]], 0),
-        request(&*readable, &[b"no"], 0),
-        request(&*second, &[b"two"], 5),
-    ]);
-    assert!(results[0].is_ok());
-    assert!(matches!(results[1], Err(WalError::Io { operation: "writing", .. })));
-    assert!(results[2].is_ok());
-    assert_eq!(&fs::read(directory.path().join("first")).unwrap()[..4], b"one\0");
-    assert_eq!(&fs::read(directory.path().join("second")).unwrap()[4..9], b"\0two\0");
 }
 
 #[test]

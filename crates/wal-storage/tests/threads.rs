@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{PATIENCE, directory_on_disk, eventually};
-use wal_storage::{JobKind, OsStorage, Storage};
+use wal_storage::{Access, JobKind, OsStorage, Request, Storage};
 
 #[test]
 fn threads_start_on_demand_and_end_with_the_storage() {
@@ -33,6 +33,17 @@ fn threads_start_on_demand_and_end_with_the_storage() {
             run(&storage, JobKind::Prepare);
         }
         assert_eq!(wal_threads(), ["wal-lead", "wal-prepare"]);
+
+        let file = storage.create("file", 4096, Access::ReadWrite).unwrap();
+        let sync = Request::Sync { file: &*file };
+        storage.perform(&[sync]).remove(0).unwrap();
+        assert_eq!(wal_threads(), ["wal-lead", "wal-prepare"], "one alone needs no help");
+        storage.perform(&[sync; 100]).into_iter().for_each(Result::unwrap);
+        storage.remove("file").unwrap();
+        let helpers = wal_threads().iter().filter(|name| *name == "wal-helper").count();
+        // Where the kernel does them all by itself there may be none.
+        assert!(helpers > 0 || cfg!(feature = "io-uring"));
+        assert!(helpers <= 15, "{helpers} helpers");
 
         // Also one that waits for a job due much later.
         let an_hour = Duration::from_secs(3600);
