@@ -51,7 +51,8 @@ pub use wal_storage::{
     Corruption, OsStorage, OsStorageOptions, ProvenBy, Result, Storage, WalError,
 };
 pub use wal_writer::{
-    CoreSelection, CoreWalWriter, CoreWriters, LogOptions, Stalls, SyncRequest, Synced, Wal,
+    CoreSelection, CoreWalWriter, CoreWriters, GroupCommit, LogOptions, Reached, SharedWriter,
+    Stalls, SyncRequest, SyncTicket, Synced, SyncedWatch, Wal, WriteBatch,
 };
 
 /// Compiles and runs the examples of both READMEs.

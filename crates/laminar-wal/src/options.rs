@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wal_recovery::{Recovery, RecoveryMode};
 use wal_storage::{OsStorage, Result, Storage};
-use wal_writer::{CoreSelection, LogOptions, Wal};
+use wal_writer::{CoreSelection, GroupCommit, LogOptions, Wal};
 
 /// Opens a log, or makes one. Every option but the directory has a default that suits most
 /// programs; `docs/ARCHITECTURE.md` says why they are what they are.
@@ -82,6 +82,13 @@ impl WalOptions {
     /// whole buffers; 4 MiB unless set.
     pub const fn in_flight_bytes(mut self, bytes: usize) -> Self {
         self.log.in_flight_bytes = bytes;
+        self
+    }
+
+    /// When a commit begins for those who wait for a ticket: as soon as the disk is free unless
+    /// set.
+    pub const fn group_commit(mut self, policy: GroupCommit) -> Self {
+        self.log.group_commit = policy;
         self
     }
 

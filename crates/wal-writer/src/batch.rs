@@ -26,6 +26,9 @@ pub(crate) struct Batch {
     pub(crate) end_position: u64,
     /// The epoch of the last entry up to the end of the batch.
     pub(crate) end_epoch: u64,
+    pub(crate) start_sequence: u64,
+    /// The sequence of the first entry behind the batch, once it is closed.
+    pub(crate) end_sequence: u64,
     /// Whether the last block, as completed, has room that the next batch will use.
     has_open_block: bool,
 }
@@ -36,6 +39,7 @@ impl Batch {
         mut buffer: RecordBuffer,
         segment: Arc<Segment>,
         position: u64,
+        sequence: u64,
         last_epoch: u64,
     ) -> Self {
         let place = segment.file_offset(position);
@@ -54,6 +58,8 @@ impl Batch {
             start_position: position,
             end_position: position + mark_bytes as u64,
             end_epoch: last_epoch,
+            start_sequence: sequence,
+            end_sequence: sequence,
             has_open_block: false,
         }
     }

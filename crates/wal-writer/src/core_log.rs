@@ -1,27 +1,27 @@
-//! One core's log while it is open: what its writer, its sync requests and its background jobs
-//! share.
+//! One core's log while it is open: what its writers, its tickets and its background jobs share.
 //!
-//! Lock order: seat, device side, queue; the locks of segments and manifest are taken below
-//! these and hold no other.
+//! Lock order: device side, seat, queue; the locks of segments and manifest are taken below these
+//! and hold no other.
 
-use std::fmt;
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, LockResult, PoisonError, Weak};
 use std::time::Duration;
 
 use wal_entry::RecordBuffer;
 use wal_format::{LogId, Manifest};
 use wal_recovery::ReplayPin;
-use wal_storage::{DirectoryLock, Job, JobKind, Result, Storage, WalError};
+use wal_storage::{DirectoryLock, JobKind, Result, Storage, WalError};
 
+use crate::committer::Committer;
 use crate::device::Device;
 use crate::directory_hold::{DirectoryHold, Held};
 use crate::manifest_store::ManifestStore;
+use crate::observer::{Observer, Stall};
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
-use crate::queue::Queue;
+use crate::queue::{Goal, Queue, Turn, Wanted};
 use crate::segments::{Filling, Prepared, Segments};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How long a core must be quiet before its vouch block says how far it is durable.
 const QUIET_BEFORE_VOUCH: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ pub(crate) struct LogShared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: LogOptions,
     pub(crate) log_id: LogId,
+    pub(crate) committer: Committer,
     manifest: ManifestStore,
     /// Held while what was recovered may still be replayed from its files.
     replay_pin: ReplayPin,
@@ -43,23 +44,23 @@ pub(crate) struct LogShared {
 pub(crate) struct CoreLog {
     pub(crate) core: u16,
     pub(crate) shared: Arc<LogShared>,
+    pub(crate) observer: Arc<Observer>,
     pub(crate) queue: Queue,
     pub(crate) segments: Segments,
+    /// Locked by the thread that [claimed](Queue::claim) it, so that nobody ever waits here.
     device: Mutex<Device>,
-    write_job: WriteJob,
-    write_is_scheduled: AtomicBool,
     seat: Mutex<Seat>,
     /// Held while this core's log may touch the disk: closing and poison let go of it.
     hold: DirectoryHold,
-    /// Counts openings and cuts, so that a proof of a sync from before one is known.
-    life: AtomicU64,
     vouch_is_scheduled: AtomicBool,
 }
 
-/// Where the appender's half stays while no writer is out.
+/// Where the appender's half stays while no writer holds it.
 #[derive(Debug)]
 struct Seat {
     open_batch: Option<OpenBatch>,
+    /// How many handles use the open batch where it is.
+    shared_writers: usize,
     /// No handle to the whole log is left: the writer's return closes the core's log.
     log_is_gone: bool,
 }
@@ -72,7 +73,15 @@ impl LogShared {
         manifest: ManifestStore,
         replay_pin: ReplayPin,
     ) -> Arc<Self> {
-        Arc::new(Self { storage, options, log_id, manifest, replay_pin, cores: Mutex::default() })
+        Arc::new_cyclic(|log| Self {
+            storage,
+            options,
+            log_id,
+            committer: Committer::new(log.clone()),
+            manifest,
+            replay_pin,
+            cores: Mutex::new(Vec::new()),
+        })
     }
 
     pub(crate) fn manifest(&self) -> Manifest {
@@ -99,12 +108,22 @@ impl LogShared {
         })
     }
 
-    fn cores(&self) -> Vec<Arc<CoreLog>> {
+    pub(crate) fn cores(&self) -> Vec<Arc<CoreLog>> {
         let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
         cores.iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn closed(&self) -> WalError {
+    /// Has the background lead when `delay` has passed. If it cannot, whoever can be woken leads
+    /// by himself, and the rest is done by the next one who syncs, or closes.
+    pub(crate) fn ring(&self, delay: Duration) {
+        if !self.committer.ring(self, delay) {
+            for core in self.cores() {
+                core.queue.wake_futures();
+            }
+        }
+    }
+
+    pub(crate) fn closed(&self) -> WalError {
         WalError::Closed { path: self.storage.path().to_path_buf() }
     }
 }
@@ -119,65 +138,27 @@ impl CoreLog {
         lock: DirectoryLock,
         life: u64,
     ) -> Arc<Self> {
-        let (end, epoch) = (open_batch.position(), open_batch.last_epoch());
-        let options = &shared.options;
-        let log = Arc::new_cyclic(|log| Self {
+        let (position, sequence) = (open_batch.position(), open_batch.sequence());
+        let observer = Arc::clone(segments.observer());
+        let device = Device::new(position, open_batch.last_epoch());
+        let queue = Queue::new(core, Goal { position, sequence, life }, &shared.options);
+        let seat = Seat { open_batch: Some(open_batch), shared_writers: 0, log_is_gone: false };
+        let log = Arc::new(Self {
             core,
             shared: Arc::clone(shared),
-            queue: Queue::new(core, end, options.buffers(), options.batch_bytes),
+            observer,
+            queue,
             segments,
-            device: Mutex::new(Device::new(end, epoch)),
-            seat: Mutex::new(Seat { open_batch: Some(open_batch), log_is_gone: false }),
+            device: Mutex::new(device),
+            seat: Mutex::new(seat),
             hold: DirectoryHold::new(lock),
-            life: AtomicU64::new(life),
-            write_job: WriteJob(job(log.clone(), |log| {
-                // First of all: what is closed from now on needs another run.
-                log.write_is_scheduled.store(false, Ordering::Release);
-                // One turn, then whoever else waits for the background: an appender that never
-                // stops must not keep it from other cores.
-                let turn = log.device().and_then(|device| log.lead(device));
-                if let Ok(false) = turn {
-                    log.write_behind();
-                }
-            })),
-            write_is_scheduled: AtomicBool::new(false),
             vouch_is_scheduled: AtomicBool::new(false),
         });
         shared.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&log));
         log
     }
 
-    // ---- making durable ----
-
-    /// Makes everything that was closed before durable up to `position` at least, in this thread
-    /// or by waiting for the one that leads.
-    ///
-    /// # Errors
-    ///
-    /// [`WalError::Poisoned`].
-    pub(crate) fn lead_to(self: &Arc<Self>, position: u64) -> Result<()> {
-        if self.queue.durable_position() >= position {
-            return Ok(());
-        }
-        self.queue.want(position);
-        // Whoever led while this thread waited for its turn has covered it, if it was closed by then.
-        while self.queue.durable_position() < position && !self.lead(self.device()?)? {}
-        self.schedule_vouch();
-        Ok(())
-    }
-
-    /// Has the background hand what is closed to the kernel, while the appender fills the next
-    /// buffer. Syncs only what somebody waits for.
-    pub(crate) fn write_behind(self: &Arc<Self>) {
-        if self.write_is_scheduled.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let job = Arc::clone(&self.write_job.0);
-        if self.shared.storage.spawn(JobKind::Lead, Duration::ZERO, job).is_err() {
-            // There is no thread to be had: the appender writes when it is out of buffers.
-            self.write_is_scheduled.store(false, Ordering::Release);
-        }
-    }
+    // ---- buffers ----
 
     /// A buffer for the next batch. If all are in flight, this thread writes some out, or waits for
     /// the one that does.
@@ -185,74 +166,97 @@ impl CoreLog {
     /// # Errors
     ///
     /// [`WalError::Poisoned`].
-    pub(crate) fn take_buffer(&self) -> Result<RecordBuffer> {
+    pub(crate) fn take_buffer(self: &Arc<Self>) -> Result<RecordBuffer> {
         let mut has_stalled = false;
         loop {
             self.queue.check()?;
-            let turn = match self.queue.free_buffer() {
+            match self.queue.free_buffer() {
                 Ok(buffer) => return Ok(buffer),
-                Err(turn) => turn,
-            };
-            if !has_stalled {
-                has_stalled = true;
-                self.queue.count_stall();
-            }
-            match self.device.try_lock() {
-                Ok(device) => {
-                    self.lead(DeviceSide::new(device, &self.queue))?;
+                Err(turn) => {
+                    let stalls_now = !std::mem::replace(&mut has_stalled, true);
+                    self.free_buffers(turn, stalls_now)?;
                 }
-                Err(TryLockError::WouldBlock) => self.queue.wait_for_buffer(turn),
-                Err(TryLockError::Poisoned(_)) => return Err(self.leader_panicked()),
             }
         }
     }
 
-    /// Has the background make everything closed durable.
-    pub(crate) fn ring_committer(self: &Arc<Self>, position: u64) {
-        self.queue.want(position);
-        // If there is no thread to be had, the next one who syncs, or closes, does it.
-        let _ = self.spawn(JobKind::Lead, Duration::ZERO, move |log| {
-            let _ = log.lead_to(position);
-        });
-    }
-
-    /// One turn at the device side: writes closed batches, and syncs if somebody waits for that and
-    /// they are all that is waited for. Returns whether no closed batch is left.
-    fn lead(&self, mut device: DeviceSide<'_>) -> Result<bool> {
-        let _held = self.directory_lock()?;
-        let mut batches = std::mem::take(&mut device.batches);
-        let taken = self.queue.take_closed(&mut batches);
-        let sync = taken.cover_wanted && taken.wanted_position > self.queue.durable_position();
-        let written =
-            device.write(&mut batches, sync, &mut |position| self.queue.publish_durable(position));
-        device.last_used = self.shared.storage.now();
-        match written {
-            Ok(()) => {
-                self.queue.give_back(batches.drain(..));
-                device.batches = batches;
-                Ok(taken.are_all)
-            }
-            Err(cause) => Err(self.poison(cause)),
-        }
-    }
-
-    /// Takes the device side: the thread that holds it is the leader.
+    /// Waits until so many buffers can be had, as [`take_buffer`](Self::take_buffer) does. The
+    /// calling thread must not hold the seat: the leader may want to close the open batch.
     ///
     /// # Errors
     ///
-    /// [`WalError::Poisoned`], also if a leader panicked and left who knows what half done.
-    pub(crate) fn device(&self) -> Result<DeviceSide<'_>> {
-        let device = self.device.lock().map_err(|_| self.leader_panicked())?;
-        let device = DeviceSide::new(device, &self.queue);
-        self.queue.check()?;
-        Ok(device)
+    /// [`WalError::Poisoned`].
+    pub(crate) fn await_buffers(self: &Arc<Self>, count: usize) -> Result<()> {
+        let mut has_stalled = false;
+        loop {
+            self.queue.check()?;
+            match self.queue.has_buffers(count) {
+                Ok(()) => return Ok(()),
+                Err(turn) => {
+                    let stalls_now = !std::mem::replace(&mut has_stalled, true);
+                    self.free_buffers(turn, stalls_now)?;
+                }
+            }
+        }
     }
 
-    #[cold]
-    fn leader_panicked(&self) -> WalError {
-        self.poison(WalError::InvalidArgument {
-            what: "a thread panicked while it wrote to the log".into(),
-        })
+    fn free_buffers(self: &Arc<Self>, turn: Turn, stalls_now: bool) -> Result<()> {
+        if stalls_now {
+            self.queue.count_stall();
+            self.observer.stalled(Stall::Buffer);
+        }
+        match self.try_device()? {
+            Some(mut side) => side.lead(),
+            None => {
+                self.queue.wait_for_buffer(turn);
+                Ok(())
+            }
+        }
+    }
+
+    // ---- the background ----
+
+    /// Has the background do what there is to do on this core, if there is anything. `false` if
+    /// there is, and no thread to do it.
+    pub(crate) fn ring_if_needed(&self) -> bool {
+        let work = self.queue.background_work(|| self.shared.storage.now());
+        work.is_none_or(|delay| self.shared.committer.ring(&self.shared, delay))
+    }
+
+    /// Hands the making durable of `goal` to whoever leads next. `false` if there is nobody.
+    pub(crate) fn hand_over(&self, goal: Goal) -> bool {
+        if self.queue.settled(goal).is_some() {
+            return true;
+        }
+        self.queue.want(goal, Wanted::HandedOver, || self.shared.storage.now());
+        self.ring_if_needed()
+    }
+
+    /// What has been submitted so far: everything appended, but for what the batch of a writer
+    /// that is out still holds.
+    pub(crate) fn submitted(&self) -> Goal {
+        match &self.seat().open_batch {
+            Some(open_batch) => self.goal(open_batch),
+            None => self.queue.closed(),
+        }
+    }
+
+    pub(crate) fn lock_device(&self) -> LockResult<MutexGuard<'_, Device>> {
+        self.device.lock()
+    }
+
+    /// If more is wanted durable than was closed, it is in the open batch of shared writers, and
+    /// the leader closes that.
+    pub(crate) fn close_shared_batch(&self) {
+        if !self.queue.wants_more_than_closed() {
+            return;
+        }
+        let mut seat = self.seat();
+        if seat.shared_writers > 0
+            && let Some(open_batch) = &mut seat.open_batch
+        {
+            open_batch.close_to_be_synced(self);
+        }
     }
 
     // ---- segments ----
@@ -314,7 +318,7 @@ impl CoreLog {
     // ---- vouching ----
 
     /// Has the background vouch for what is durable once the core has been quiet for a second.
-    fn schedule_vouch(self: &Arc<Self>) {
+    pub(crate) fn schedule_vouch(self: &Arc<Self>) {
         if !self.vouch_is_scheduled.swap(true, Ordering::Relaxed) {
             self.vouch_after(QUIET_BEFORE_VOUCH);
         }
@@ -328,41 +332,37 @@ impl CoreLog {
     }
 
     fn vouch_if_quiet(self: &Arc<Self>) {
-        let Ok(_held) = self.directory_lock() else {
-            return;
-        };
-        let mut device = match self.device.try_lock() {
-            Ok(device) => DeviceSide::new(device, &self.queue),
+        let mut side = match self.try_device() {
+            Ok(Some(side)) => side,
             // Somebody leads, so it is not quiet; and other cores' jobs must not wait for that.
-            Err(TryLockError::WouldBlock) => return self.vouch_after(QUIET_BEFORE_VOUCH),
-            Err(TryLockError::Poisoned(_)) => return,
+            Ok(None) => return self.vouch_after(QUIET_BEFORE_VOUCH),
+            Err(_) => return,
         };
-        let quiet = self.shared.storage.now().saturating_sub(device.last_used);
+        let quiet = self.shared.storage.now().saturating_sub(side.last_used);
         if let Some(rest) = QUIET_BEFORE_VOUCH.checked_sub(quiet).filter(|rest| !rest.is_zero()) {
-            drop(device);
+            drop(side);
             return self.vouch_after(rest);
         }
         self.vouch_is_scheduled.store(false, Ordering::Relaxed);
         self.queue.trim();
-        if let Err(cause) = device.vouch(self.shared.manifest_number(), false) {
+        if let Err(cause) = side.vouch(self.shared.manifest_number(), false) {
             self.poison(cause);
         }
     }
 
     // ---- lives and ends ----
 
-    /// Tells this opening, and the time since its last cut, from every other.
-    pub(crate) fn life(&self) -> u64 {
-        self.life.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn begin_new_life(&self) {
-        self.life.fetch_add(1, Ordering::AcqRel);
+    /// Everything up to here, in the present life.
+    pub(crate) fn goal(&self, open_batch: &OpenBatch) -> Goal {
+        let (position, sequence) = (open_batch.position(), open_batch.sequence());
+        Goal { position, sequence, life: self.queue.life() }
     }
 
     /// Makes `cause` final for this core's log, and gives what to tell the caller.
     pub(crate) fn poison(&self, cause: WalError) -> WalError {
-        self.queue.poison(cause.clone());
+        if self.queue.poison(cause.clone()) {
+            self.observer.poisoned(&cause);
+        }
         self.segments.stop();
         // The caller itself may be at work, so nobody can be waited for.
         self.hold.let_go();
@@ -370,8 +370,14 @@ impl CoreLog {
     }
 
     /// Takes the appender's half for a writer.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::WriterTaken`].
     pub(crate) fn take_seat(&self) -> Result<OpenBatch> {
-        self.seat().open_batch.take().ok_or(WalError::WriterTaken { core: self.core })
+        let mut seat = self.seat();
+        let taken = if seat.shared_writers == 0 { seat.open_batch.take() } else { None };
+        taken.ok_or(WalError::WriterTaken { core: self.core })
     }
 
     /// Takes the appender's half back. Everything appended will be written; if no handle to the
@@ -382,7 +388,7 @@ impl CoreLog {
     /// As [`close`](Self::close), if that is what happened.
     pub(crate) fn return_seat(self: &Arc<Self>, mut open_batch: OpenBatch) -> Result<()> {
         open_batch.close_to_be_synced(self);
-        let position = open_batch.position();
+        let goal = self.goal(&open_batch);
         let mut seat = self.seat();
         if seat.log_is_gone {
             drop(seat);
@@ -390,10 +396,64 @@ impl CoreLog {
         }
         seat.open_batch = Some(open_batch);
         drop(seat);
-        if position > self.queue.durable_position() {
-            self.ring_committer(position);
+        if !self.hand_over(goal) {
+            self.lead_to(goal, Wanted::Now, None)?;
         }
         Ok(())
+    }
+
+    /// Lets one more handle use the open batch where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::WriterTaken`] if a writer holds it.
+    pub(crate) fn share_seat(&self) -> Result<()> {
+        let mut seat = self.seat();
+        if seat.open_batch.is_none() {
+            return Err(WalError::WriterTaken { core: self.core });
+        }
+        seat.shared_writers += 1;
+        Ok(())
+    }
+
+    /// As [`share_seat`](Self::share_seat), for a handle made from another.
+    pub(crate) fn share_seat_again(&self) {
+        self.seat().shared_writers += 1;
+    }
+
+    /// Takes the appender's half back from a writer, to be shared by one handle at first.
+    pub(crate) fn return_seat_shared(&self, open_batch: OpenBatch) {
+        let mut seat = self.seat();
+        seat.open_batch = Some(open_batch);
+        seat.shared_writers = 1;
+    }
+
+    /// The end of one handle's use. The last one's is as [`return_seat`](Self::return_seat).
+    pub(crate) fn unshare_seat(self: &Arc<Self>) {
+        let mut seat = self.seat();
+        seat.shared_writers = seat.shared_writers.saturating_sub(1);
+        if seat.shared_writers == 0
+            && let Some(open_batch) = seat.open_batch.take()
+        {
+            drop(seat);
+            // An error is in the poison, for whoever still holds a part of the log.
+            let _ = self.return_seat(open_batch);
+        }
+    }
+
+    /// Uses the open batch that is shared. Whatever `work` does, it must not wait for a leader.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns.
+    pub(crate) fn with_shared_batch<T>(
+        &self,
+        work: impl FnOnce(&mut OpenBatch) -> Result<T>,
+    ) -> Result<T> {
+        match &mut self.seat().open_batch {
+            Some(open_batch) => work(open_batch),
+            None => Err(WalError::WriterTaken { core: self.core }),
+        }
     }
 
     /// Closes the core's log: everything appended is durable, and the vouch block says that
@@ -408,7 +468,8 @@ impl CoreLog {
             return Ok(());
         }
         seat.log_is_gone = true;
-        let Some(mut open_batch) = seat.open_batch.take() else {
+        let is_shared = seat.shared_writers > 0;
+        let Some(mut open_batch) = seat.open_batch.take_if(|_| !is_shared) else {
             return Err(WalError::WriterTaken { core: self.core });
         };
         drop(seat);
@@ -421,19 +482,19 @@ impl CoreLog {
         // may open it at once.
         self.segments.close();
         self.hold.let_go_and_wait();
+        self.queue.close();
         closed
     }
 
     fn lead_everything_and_vouch(self: &Arc<Self>, open_batch: &mut OpenBatch) -> Result<()> {
-        let _held = self.directory_lock()?;
-        self.lead_to(open_batch.position())?;
+        self.lead_to(self.goal(open_batch), Wanted::Now, None)?;
         match open_batch.start_segment_to_vouch_in(self) {
             // What was recovered stays unproven: a pity, but nothing is lost.
             Err(error) if error.is_storage_full() => return Ok(()),
             started => started?,
         }
-        let mut device = self.device()?;
-        device.vouch(self.shared.manifest_number(), true).map_err(|cause| self.poison(cause))
+        let mut side = self.device()?;
+        side.vouch(self.shared.manifest_number(), true).map_err(|cause| self.poison(cause))
     }
 
     /// Holds the directory for a piece of work.
@@ -452,65 +513,16 @@ impl CoreLog {
         delay: Duration,
         work: impl Fn(&Arc<Self>) + Send + Sync + 'static,
     ) -> Result<()> {
-        self.shared.storage.spawn(kind, delay, job(Arc::downgrade(self), work))
+        let log = Arc::downgrade(self);
+        let job = move || {
+            if let Some(log) = log.upgrade() {
+                work(&log);
+            }
+        };
+        self.shared.storage.spawn(kind, delay, Arc::new(job))
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A job that does `work` on a core's log, if it is still there.
-fn job(log: Weak<CoreLog>, work: impl Fn(&Arc<CoreLog>) + Send + Sync + 'static) -> Job {
-    Arc::new(move || {
-        if let Some(log) = log.upgrade() {
-            work(&log);
-        }
-    })
-}
-
-/// Writes behind the appender.
-struct WriteJob(Job);
-
-impl fmt::Debug for WriteJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteJob").finish_non_exhaustive()
-    }
-}
-
-/// The device side, taken, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct DeviceSide<'a> {
-    // Fields are dropped in this order: who is woken by the end of the turn finds the device free.
-    device: MutexGuard<'a, Device>,
-    _turn: EndTurn<'a>,
-}
-
-impl<'a> DeviceSide<'a> {
-    const fn new(device: MutexGuard<'a, Device>, queue: &'a Queue) -> Self {
-        Self { device, _turn: EndTurn(queue) }
-    }
-}
-
-impl Deref for DeviceSide<'_> {
-    type Target = Device;
-
-    fn deref(&self) -> &Device {
-        &self.device
-    }
-}
-
-impl DerefMut for DeviceSide<'_> {
-    fn deref_mut(&mut self) -> &mut Device {
-        &mut self.device
-    }
-}
-
-#[derive(Debug)]
-struct EndTurn<'a>(&'a Queue);
-
-impl Drop for EndTurn<'_> {
-    fn drop(&mut self) {
-        self.0.end_turn();
     }
 }

@@ -14,6 +14,7 @@ use wal_storage::{Result, WalError};
 use crate::core_log::CoreLog;
 use crate::directory_hold::Held;
 use crate::open_batch::OpenBatch;
+use crate::queue::Goal;
 use crate::segments::Prepared;
 
 /// One core's part of a cut: everything that can go wrong without harm has gone well.
@@ -130,7 +131,6 @@ impl PlannedCut<'_> {
     /// The manifest says that the log was cut: goes on in the new segment.
     fn start(self) -> Result<()> {
         let Self { log, open_batch, place, prepared, .. } = self;
-        log.begin_new_life();
         let before: Vec<u64> = open_batch.spans().iter().map(|span| span.segment_id).collect();
         open_batch.cut(place.position, place.sequence);
         let live = open_batch.spans().len();
@@ -139,7 +139,11 @@ impl PlannedCut<'_> {
         device
             .start_segment(segment, open_batch.last_epoch())
             .map_err(|cause| log.poison(cause))?;
-        log.queue.restart_at(place.position);
+        log.queue.restart_at(Goal {
+            position: place.position,
+            sequence: place.sequence,
+            life: log.queue.life().wrapping_add(1),
+        });
         drop(device);
         log.recycle(before.into_iter().skip(live).collect());
         Ok(())

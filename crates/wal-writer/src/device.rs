@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wal_entry::RecordBuffer;
 use wal_format::{Block, Mark, START_OFFSET, VOUCH_OFFSET, VouchSlot};
-use wal_storage::{Result, WriteSync};
+use wal_storage::{Request, Result, WriteSync};
 
 use crate::batch::{Batch, Tail};
 use crate::header_blocks::header_blocks;
@@ -25,8 +25,16 @@ pub(crate) struct Device {
     durable: Mark,
     /// When the device was last used, by [`Storage::now`](wal_storage::Storage::now).
     pub(crate) last_used: Duration,
-    /// Where a leader puts what it takes; empty between turns.
+    /// What this turn's leader took, oldest first, as far as it is not written; empty between
+    /// turns.
     pub(crate) batches: VecDeque<Batch>,
+    /// What it took and has written.
+    pub(crate) written: Vec<Batch>,
+    /// Whether all of it is to be durable at the end of the turn, and how many entries that are.
+    pub(crate) sync: bool,
+    pub(crate) entries: u64,
+    /// When the turn began, by [`Storage::now`](wal_storage::Storage::now), if anybody observes.
+    pub(crate) began: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -38,53 +46,126 @@ struct Active {
     written: Mark,
     /// Whether any of it was handed over by a write that promised nothing.
     unsynced: bool,
+    /// Nothing has been written to the segment yet: its first write begins with the start block.
+    is_new: bool,
     /// The start block, and a vouch block as it is before the first vouching.
     header: RecordBuffer,
     vouch_block: Block,
     newest_vouch: Option<VouchSlot>,
 }
 
+/// One call to the device. A turn is a few of them, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Write the first batches, all of one segment.
+    Write { batches: usize, how: WriteSync },
+    /// Sync what was written to the active segment.
+    Sync,
+}
+
+/// Room for the slices of one write: a header and the batches.
+pub(crate) type Slices<'a> = [&'a [u8]; TAKEN_BATCHES_MAX + 1];
+
 impl Device {
     pub(crate) const fn new(durable_position: u64, epoch: u64) -> Self {
-        let durable = Mark { durable_position, epoch };
-        Self { active: None, durable, last_used: Duration::ZERO, batches: VecDeque::new() }
+        Self {
+            active: None,
+            durable: Mark { durable_position, epoch },
+            last_used: Duration::ZERO,
+            batches: VecDeque::new(),
+            written: Vec::new(),
+            sync: false,
+            entries: 0,
+            began: None,
+        }
     }
 
-    /// Writes `batches`, oldest first and at most [`TAKEN_BATCHES_MAX`], and makes them durable if
-    /// `sync` is set.
+    pub(crate) const fn durable_position(&self) -> u64 {
+        self.durable.durable_position
+    }
+
+    /// What is to be done next for what the leader took: `None` at the end of the turn.
+    ///
+    /// The step's [request](Self::request) must be performed, and [done](Self::done), before the
+    /// next one is asked for.
+    pub(crate) fn next_step(&mut self) -> Option<Step> {
+        let durable = self.durable;
+        let unsynced = self.active.as_ref().is_some_and(|active| active.unsynced);
+        let Some(first) = self.batches.front() else {
+            return (self.sync && unsynced).then_some(Step::Sync);
+        };
+        let segment = Arc::clone(&first.segment);
+        let is_of_segment = |batch: &&mut Batch| batch.segment.id() == segment.id();
+        if self.active.as_ref().is_none_or(|active| active.segment.id() != segment.id()) {
+            // Nothing of the next segment may be written before all of this one is durable.
+            if unsynced {
+                return Some(Step::Sync);
+            }
+            self.active = Some(Active::new(Arc::clone(&segment), durable));
+        }
+        let active = self.active.as_mut()?;
+        let mut batches = 0;
+        for batch in self.batches.iter_mut().take_while(is_of_segment) {
+            batch.complete(&mut active.tail, durable);
+            batches += 1;
+        }
+        let sync = self.sync || batches < self.batches.len();
+        // Write-through speaks for its own call only, so it will do only if nothing written
+        // before waits for a sync.
+        let how = if sync && !active.unsynced { WriteSync::Through } else { WriteSync::None };
+        Some(Step::Write { batches, how })
+    }
+
+    /// The call that a step is; `slices` is where its list of bytes goes.
+    pub(crate) fn request<'a>(
+        &'a self,
+        step: Step,
+        slices: &'a mut Slices<'a>,
+    ) -> Option<Request<'a>> {
+        let active = self.active.as_ref()?;
+        let file = active.segment.file();
+        let Step::Write { batches, how } = step else {
+            return Some(Request::Sync { file });
+        };
+        let header = active.is_new.then_some(active.header.as_slice()).into_iter();
+        let offset = if active.is_new { START_OFFSET } else { self.batches.front()?.file_offset };
+        let records = self.batches.iter().take(batches).enumerate();
+        let records = records.map(|(i, batch)| batch.bytes(i + 1 < batches));
+        let mut count = 0;
+        for (place, slice) in slices.iter_mut().zip(header.chain(records)) {
+            *place = slice;
+            count += 1;
+        }
+        Some(Request::Write { file, slices: slices.get(..count)?, offset, sync: how })
+    }
+
+    /// Takes note of how a step's request ended.
     ///
     /// # Errors
     ///
-    /// Whatever the device says; the log must be poisoned then. What was made durable before is
-    /// reported through `on_durable` in any case, segment by segment.
-    pub(crate) fn write(
-        &mut self,
-        batches: &mut VecDeque<Batch>,
-        sync: bool,
-        on_durable: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        let batches = batches.make_contiguous();
-        let of_one_segment = |a: &Batch, b: &Batch| a.segment.id() == b.segment.id();
-        let mut groups = batches.chunk_by_mut(of_one_segment).peekable();
-        while let Some(group) = groups.next() {
-            let Some(segment) = group.first().map(|batch| Arc::clone(&batch.segment)) else {
-                continue;
-            };
-            // Nothing of the next segment may be written before all of this one is durable.
-            let sync = sync || groups.peek().is_some();
-            if self.active.as_ref().is_none_or(|active| active.segment.id() != segment.id()) {
-                self.sync()?;
-                on_durable(self.durable.durable_position);
-                self.active = Some(Active::new(segment, self.durable));
-                self.write_group(group, sync, true)?;
-            } else {
-                self.write_group(group, sync, false)?;
+    /// Whatever the device said; the log must be poisoned then.
+    pub(crate) fn done(&mut self, step: Step, result: Result<()>) -> Result<()> {
+        let Some(active) = &mut self.active else {
+            return result;
+        };
+        result.map_err(|error| error.at(active.segment.path()))?;
+        match step {
+            Step::Write { batches, how } => {
+                for batch in self.batches.drain(..batches.min(self.batches.len())) {
+                    active.written =
+                        Mark { durable_position: batch.end_position, epoch: batch.end_epoch };
+                    self.written.push(batch);
+                }
+                active.is_new = false;
+                match how {
+                    WriteSync::Through => self.durable = active.written,
+                    WriteSync::None => active.unsynced = true,
+                }
             }
-            on_durable(self.durable.durable_position);
-        }
-        if sync {
-            self.sync()?;
-            on_durable(self.durable.durable_position);
+            Step::Sync => {
+                active.unsynced = false;
+                self.durable = active.written;
+            }
         }
         Ok(())
     }
@@ -95,10 +176,15 @@ impl Device {
     ///
     /// Whatever the device says; the log must be poisoned then.
     pub(crate) fn start_segment(&mut self, segment: Arc<Segment>, epoch: u64) -> Result<()> {
-        self.sync()?;
+        if let Some(active) = &self.active
+            && active.unsynced
+        {
+            active.segment.sync()?;
+        }
         let base = segment.start().base_position;
         self.durable = Mark { durable_position: base, epoch };
         let active = self.active.insert(Active::new(segment, self.durable));
+        active.is_new = false;
         // The zeroes tell the end of the log from bytes of the file's earlier life.
         let zeroes = header_blocks(&[&Block::ZERO]);
         active.segment.write_at(&[&active.header, &zeroes], START_OFFSET, WriteSync::Through)
@@ -134,53 +220,6 @@ impl Device {
         let block = header_blocks(&[&active.vouch_block]);
         active.segment.write_at(&[&block], VOUCH_OFFSET, WriteSync::Through)
     }
-
-    fn write_group(&mut self, group: &mut [Batch], sync: bool, starts: bool) -> Result<()> {
-        let Some(active) = &mut self.active else {
-            return Ok(());
-        };
-        for batch in group.iter_mut() {
-            batch.complete(&mut active.tail, self.durable);
-        }
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
-            return Ok(());
-        };
-        let written = Mark { durable_position: last.end_position, epoch: last.end_epoch };
-        let header = starts.then_some(active.header.as_slice()).into_iter();
-        let offset = if starts { START_OFFSET } else { first.file_offset };
-        let last_index = group.len() - 1;
-        let records = group.iter().enumerate().map(|(i, batch)| batch.bytes(i < last_index));
-        let mut slices: [&[u8]; TAKEN_BATCHES_MAX + 1] = [&[]; _];
-        let mut count = 0;
-        for (place, slice) in slices.iter_mut().zip(header.chain(records)) {
-            *place = slice;
-            count += 1;
-        }
-        let slices = slices.get(..count).unwrap_or_default();
-        // Write-through speaks for its own call only, so it will do only if nothing written
-        // before waits for a sync.
-        let through = sync && !active.unsynced;
-        let how = if through { WriteSync::Through } else { WriteSync::None };
-        active.segment.write_at(slices, offset, how)?;
-        active.written = written;
-        if through {
-            self.durable = written;
-        } else {
-            active.unsynced = true;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        if let Some(active) = &mut self.active
-            && active.unsynced
-        {
-            active.segment.sync()?;
-            active.unsynced = false;
-            self.durable = active.written;
-        }
-        Ok(())
-    }
 }
 
 impl Active {
@@ -192,6 +231,7 @@ impl Active {
             tail: Tail::EMPTY,
             written: durable,
             unsynced: false,
+            is_new: true,
             vouch_block: Block::ZERO,
             newest_vouch: None,
         }
@@ -204,6 +244,7 @@ mod tests {
     use wal_sim::SimStorage;
     use wal_storage::Storage;
 
+    use crate::observer::Observer;
     use crate::options::LogOptions;
     use crate::segments::{Filling, Segments};
 
@@ -214,7 +255,9 @@ mod tests {
         let disk = SimStorage::new(1);
         disk.create_directory("core-0000").unwrap();
         let storage = Arc::new(disk.clone());
-        let segments = Segments::new(storage, 0, LogId([7; 16]), LogOptions::default(), 0);
+        let observer = Arc::new(Observer::new(0));
+        let options = LogOptions::default();
+        let segments = Segments::new(storage, 0, LogId([7; 16]), options, observer, 0);
         let start = Start {
             predecessor: None,
             base_position: 0,

@@ -1,9 +1,11 @@
 //! The lock on the directory, as one core's log holds it: for as long as anything of it may touch
 //! the disk.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use wal_storage::DirectoryLock;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 #[derive(Debug)]
 pub(crate) struct DirectoryHold {
@@ -27,7 +29,7 @@ pub(crate) struct Held<'a> {
 }
 
 impl DirectoryHold {
-    pub(crate) const fn new(lock: DirectoryLock) -> Self {
+    pub(crate) fn new(lock: DirectoryLock) -> Self {
         let state = State { lock: Some(lock), at_work: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }

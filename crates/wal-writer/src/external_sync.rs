@@ -6,6 +6,7 @@ use wal_format::LogId;
 use wal_storage::{Result, WalError};
 
 use crate::core_log::CoreLog;
+use crate::queue::{Goal, Wanted};
 
 /// Entries handed over by [`CoreWalWriter::start_sync`](crate::CoreWalWriter::start_sync), to be
 /// made durable by [`run`](Self::run) in any thread.
@@ -37,27 +38,19 @@ pub struct SyncRequest {
 pub struct Synced {
     log_id: LogId,
     core: u16,
-    life: u64,
-    position: u64,
-    sequence: u64,
+    goal: Goal,
 }
 
 impl SyncRequest {
-    pub(crate) fn new(log: &Arc<CoreLog>, position: u64, sequence: u64) -> Self {
-        let proof = Synced {
-            log_id: log.shared.log_id,
-            core: log.core,
-            life: log.life(),
-            position,
-            sequence,
-        };
+    pub(crate) fn new(log: &Arc<CoreLog>, goal: Goal) -> Self {
+        let proof = Synced { log_id: log.shared.log_id, core: log.core, goal };
         Self { log: Arc::clone(log), proof }
     }
 
     /// The end of the entries handed over.
     #[must_use]
     pub const fn position(&self) -> u64 {
-        self.proof.position
+        self.proof.goal.position
     }
 
     /// Makes them durable, and everything before them.
@@ -68,7 +61,7 @@ impl SyncRequest {
     pub fn run(self) -> Result<Synced> {
         // After a cut the positions mean other bytes.
         self.proof.check(&self.log)?;
-        self.log.lead_to(self.proof.position)?;
+        self.log.lead_to(self.proof.goal, Wanted::Now, None)?;
         // A cut may have come between.
         self.proof.check(&self.log)?;
         Ok(self.proof)
@@ -79,7 +72,7 @@ impl Synced {
     /// Everything of the core's log below this position is durable.
     #[must_use]
     pub const fn position(&self) -> u64 {
-        self.position
+        self.goal.position
     }
 
     /// The core whose log it is.
@@ -89,7 +82,7 @@ impl Synced {
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
-        self.sequence
+        self.goal.sequence
     }
 
     /// # Errors
@@ -103,7 +96,7 @@ impl Synced {
         if self.core != log.core {
             return rejected("it is of another core");
         }
-        if self.life != log.life() {
+        if self.goal.life != log.queue.life() {
             return rejected("it is from before the log was opened or cut");
         }
         Ok(())

@@ -13,23 +13,38 @@
 
 mod adopt;
 mod batch;
+mod committer;
 mod core_log;
 mod cut;
 mod device;
 mod directory_hold;
 mod external_sync;
+mod group_commit;
 mod header_blocks;
+mod lead;
 mod manifest_store;
+mod observer;
 mod open_batch;
 mod options;
 mod queue;
 mod segments;
+mod shared_writer;
+mod sync;
+mod ticket;
+mod wait;
 mod wal;
+mod watch;
+mod write_batch;
 mod writer;
 mod writers;
 
 pub use external_sync::{SyncRequest, Synced};
+pub use group_commit::GroupCommit;
 pub use options::LogOptions;
+pub use shared_writer::SharedWriter;
+pub use ticket::SyncTicket;
 pub use wal::{CoreSelection, Wal};
+pub use watch::{Reached, SyncedWatch};
+pub use write_batch::WriteBatch;
 pub use writer::{CoreWalWriter, Stalls};
 pub use writers::CoreWriters;

@@ -1,10 +1,12 @@
 //! The two manifest slots on disk: always brought up to the same manifest, one after the other.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use wal_format::{MANIFEST_SLOT_BYTES, Manifest, ManifestSlot};
 use wal_storage::{Access, Result, Storage, StorageFile, WalError, WriteSync};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 #[derive(Debug)]
 pub(crate) struct ManifestStore {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wal_entry::{EntryClock, EntryRef, OperationRef};
 use wal_format::{
     MARK_RECORD_BYTES, Predecessor, RECORD_HEADER_BYTES, RecordKind, SEAL_RECORD_BYTES, Start,
-    encode_record_header,
+    encode_batch_entry_header, encode_record_header,
 };
 use wal_recovery::{RecoveredCore, SegmentSpan};
 use wal_storage::{Result, WalError};
@@ -16,6 +16,7 @@ use wal_storage::{Result, WalError};
 use crate::batch::Batch;
 use crate::core_log::CoreLog;
 use crate::segments::{Filling, Prepared, Segment};
+use crate::write_batch::WriteBatch;
 
 #[derive(Debug)]
 pub(crate) struct OpenBatch {
@@ -94,6 +95,20 @@ impl OpenBatch {
 
     pub(crate) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Raises the epoch that later entries get.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::EpochRegressed`] if it is below the current one.
+    pub(crate) fn set_epoch(&mut self, core: u16, requested: u64) -> Result<()> {
+        let current = self.epoch;
+        if requested < current {
+            return Err(WalError::EpochRegressed { core, requested, current });
+        }
+        self.raise_epoch(requested);
+        Ok(())
     }
 
     /// Later entries get this epoch, which must not be lower than the current one.
@@ -177,18 +192,115 @@ impl OpenBatch {
         Ok(position)
     }
 
+    /// Appends the barrier of the current epoch and leaves the epoch.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), and [`WalError::InvalidArgument`] if there is no epoch behind.
+    pub(crate) fn append_epoch_barrier(&mut self, log: &Arc<CoreLog>) -> Result<u64> {
+        let epoch = self.epoch;
+        let next_epoch = epoch_behind(log.core, epoch)?;
+        let barrier = OperationRef::EpochBarrier { epoch };
+        let position = self.append(log, epoch, None, barrier, Room::Reserve)?;
+        self.raise_epoch(next_epoch);
+        Ok(position)
+    }
+
+    /// Appends all of an atomic batch in one record, and returns the record's position. An empty
+    /// one is not appended.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub(crate) fn append_batch(
+        &mut self,
+        log: &Arc<CoreLog>,
+        operations: &WriteBatch,
+    ) -> Result<u64> {
+        if operations.is_empty() {
+            log.queue.check()?;
+            return Ok(self.position);
+        }
+        let record_bytes = operations.record_bytes();
+        if !self.has_room(log, record_bytes) {
+            self.make_room(log, record_bytes - RECORD_HEADER_BYTES, Room::Ordinary)?;
+        }
+        let Some(batch) = &mut self.batch else {
+            return Err(bug("room was made, but no batch is open"));
+        };
+        let start = batch.buffer.len();
+        let position = batch.end_position;
+        let (mut sequence, mut clock) = (self.sequence, self.clock.clone());
+        let core_id = log.core;
+        let epoch = self.epoch;
+        batch.buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        for operation in operations.operations() {
+            let timestamp_ns = clock.next();
+            let entry = EntryRef { epoch, sequence, core_id, timestamp_ns, operation };
+            let header = encode_batch_entry_header(entry.archived_bytes());
+            batch.buffer.extend_from_slice(&header.unwrap_or_default());
+            entry.archive_into(&mut batch.buffer);
+            sequence += 1;
+        }
+        let salt = batch.segment.salt();
+        let record = batch.buffer.get_mut(start..);
+        let record = record.and_then(<[u8]>::split_first_chunk_mut::<RECORD_HEADER_BYTES>);
+        let Some((header, payload)) = record else {
+            return Err(bug("a record is shorter than its header"));
+        };
+        let Some(encoded) = encode_record_header(RecordKind::Batch, payload, salt, position) else {
+            let payload_bytes = payload.len();
+            batch.buffer.resize(start, 0);
+            return Err(too_large(log, payload_bytes));
+        };
+        *header = encoded;
+        batch.end_position = position + record_bytes as u64;
+        batch.end_epoch = epoch;
+        self.position = batch.end_position;
+        self.sequence = sequence;
+        self.last_epoch = epoch;
+        self.clock = clock;
+        Ok(position)
+    }
+
+    /// How many buffers must be had, at most, to append a record; 0 if it fits as things are.
+    pub(crate) fn buffers_needed(&self, log: &CoreLog, record_bytes: usize) -> usize {
+        if self.has_room(log, record_bytes) {
+            return 0;
+        }
+        if self.batch.is_some() {
+            return 1;
+        }
+        // The segment may be full: then its seal needs a batch of its own.
+        let end = self.position + (MARK_RECORD_BYTES + record_bytes) as u64;
+        let is_full = self.segment.as_deref().is_some_and(|segment| end > segment.room_end());
+        if is_full { 2 } else { 1 }
+    }
+
+    /// Whether something was appended that no batch has been closed for.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.batch.is_some()
+    }
+
     /// Hands the open batch, if there is one, to the queue, because what was appended is to become
     /// durable.
     pub(crate) fn close_to_be_synced(&mut self, log: &CoreLog) {
         if self.batch.is_some() {
             self.syncs_in_segment += 1;
         }
-        self.close_batch(log);
+        self.close_batch(log, false);
     }
 
-    fn close_batch(&mut self, log: &CoreLog) {
-        if let Some(batch) = self.batch.take() {
-            log.queue.push(batch);
+    /// Closes the open batch because it is full, and has the background write it.
+    fn close_full_batch(&mut self, log: &CoreLog) {
+        self.close_batch(log, true);
+        log.ring_if_needed();
+    }
+
+    fn close_batch(&mut self, log: &CoreLog, is_full: bool) {
+        if let Some(mut batch) = self.batch.take() {
+            batch.end_sequence = self.sequence;
+            log.queue.push(batch, is_full);
         }
     }
 
@@ -301,8 +413,7 @@ impl OpenBatch {
             }
         }
         if self.batch.is_some() && batch_is_full {
-            self.close_batch(log);
-            log.write_behind();
+            self.close_full_batch(log);
         }
         if self.batch.is_none() {
             self.open_batch(log)?;
@@ -325,8 +436,8 @@ impl OpenBatch {
             if let Some(batch) = &mut self.batch {
                 batch.seal(self.sequence);
             }
-            self.close_batch(log);
-            log.write_behind();
+            self.close_full_batch(log);
+            log.observer.rotated(prepared.segment_id);
         }
         self.begin_segment(log, prepared);
         Ok(())
@@ -343,12 +454,13 @@ impl OpenBatch {
         }
     }
 
-    fn open_batch(&mut self, log: &CoreLog) -> Result<()> {
+    fn open_batch(&mut self, log: &Arc<CoreLog>) -> Result<()> {
         let Some(segment) = &self.segment else {
             return Err(bug("a batch was to be opened without a segment"));
         };
         let buffer = log.take_buffer()?;
-        let batch = Batch::open(buffer, Arc::clone(segment), self.position, self.last_epoch);
+        let batch =
+            Batch::open(buffer, Arc::clone(segment), self.position, self.sequence, self.last_epoch);
         self.position = batch.end_position;
         self.clock.begin_batch(log.shared.storage.wall_clock_ns());
         self.batch = Some(batch);
@@ -361,6 +473,25 @@ impl OpenBatch {
             last.end_sequence = self.sequence;
         }
     }
+}
+
+/// Bytes of the archive of an entry with this operation.
+pub(crate) fn archived_bytes(operation: OperationRef<'_>) -> usize {
+    EntryRef { epoch: 0, sequence: 0, core_id: 0, timestamp_ns: 0, operation }.archived_bytes()
+}
+
+/// Bytes of the record of an entry with this operation.
+pub(crate) fn record_bytes(operation: OperationRef<'_>) -> usize {
+    RECORD_HEADER_BYTES.saturating_add(archived_bytes(operation))
+}
+
+/// # Errors
+///
+/// [`WalError::InvalidArgument`] if there is none.
+pub(crate) fn epoch_behind(core: u16, epoch: u64) -> Result<u64> {
+    epoch.checked_add(1).ok_or_else(|| WalError::InvalidArgument {
+        what: format!("core {core}: there is no epoch behind {epoch}"),
+    })
 }
 
 /// Where records that use the reserve must end: a mark and a seal must still fit behind them.

@@ -6,6 +6,8 @@ use wal_format::{
 use wal_recovery::RecoveryMode;
 use wal_storage::{Result, WalError};
 
+use crate::group_commit::GroupCommit;
+
 /// Sizes and recovery mode of a log that is being opened; the same for all of its cores.
 ///
 /// None of them must be the same at every opening: segments and records written with other sizes
@@ -24,6 +26,9 @@ pub struct LogOptions {
     /// rounded up to whole buffers, at least two. 4 MiB unless changed; memory that a burst needed
     /// is given up when the core has been quiet for a second.
     pub in_flight_bytes: usize,
+    /// When a commit begins for those who wait for a ticket: as soon as the disk is free, unless
+    /// changed.
+    pub group_commit: GroupCommit,
     /// What to make of a torn tail when the log is opened.
     pub recovery_mode: RecoveryMode,
 }
@@ -35,6 +40,7 @@ impl Default for LogOptions {
             max_record_bytes: MAX_RECORD_BYTES_DEFAULT,
             batch_bytes: 256 * 1024,
             in_flight_bytes: 4 * 1024 * 1024,
+            group_commit: GroupCommit::default(),
             recovery_mode: RecoveryMode::TornTail,
         }
     }
@@ -84,7 +90,7 @@ impl LogOptions {
                 return refuse(format!("{name} is {bytes}; it must be at most {most}"));
             }
         }
-        Ok(())
+        self.group_commit.check()
     }
 
     pub(crate) fn first_segment_bytes(&self) -> u64 {

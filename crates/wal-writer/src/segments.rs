@@ -5,8 +5,8 @@
 //! writing records then needs no new space. It is *active* from its first batch on, and knows nothing of what
 //! follows.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use wal_format::{
     Block, CoreDirectory, Features, Identity, LogId, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
@@ -15,7 +15,9 @@ use wal_format::{
 use wal_storage::{Access, Result, Storage, StorageFile, WalError, WriteSync};
 
 use crate::header_blocks::header_blocks;
+use crate::observer::{Observer, Stall};
 use crate::options::LogOptions;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A segment that a writer goes on in, from the moment it was taken from the prepared ones.
 #[derive(Debug)]
@@ -54,6 +56,16 @@ impl Segment {
     pub(crate) fn write_at(&self, slices: &[&[u8]], offset: u64, sync: WriteSync) -> Result<()> {
         let written = self.prepared.file.write_at(slices, offset, sync);
         written.map_err(|error| error.at(&self.prepared.path))
+    }
+
+    /// The segment's file.
+    pub(crate) fn file(&self) -> &dyn StorageFile {
+        &*self.prepared.file
+    }
+
+    /// What the segment's file is called.
+    pub(crate) fn path(&self) -> &Path {
+        &self.prepared.path
     }
 
     /// Syncs the segment's file; see [`StorageFile::sync`].
@@ -98,6 +110,7 @@ pub(crate) struct Segments {
     core: u16,
     log_id: LogId,
     options: LogOptions,
+    observer: Arc<Observer>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -188,6 +201,7 @@ impl Segments {
         core: u16,
         log_id: LogId,
         options: LogOptions,
+        observer: Arc<Observer>,
         highest_id: u64,
     ) -> Self {
         let next_size_bytes = options.first_segment_bytes();
@@ -197,6 +211,7 @@ impl Segments {
             core,
             log_id,
             options,
+            observer,
             state: Mutex::new(State {
                 next: Next::Missing,
                 next_id: highest_id + 1,
@@ -231,19 +246,23 @@ impl Segments {
                     return Ok(self.handed_out(&mut state, prepared));
                 }
                 next @ (Next::Ready(_) | Next::Missing) => {
-                    state.stalls += u64::from(!waited);
+                    self.count_stall(&mut state, waited);
                     // One that is ready is too small: the same number again, in a larger file.
                     let too_small = next.ready();
                     let (mut state, prepared) = self.prepare_next(state, needed_bytes, too_small);
                     return prepared.map(|prepared| self.handed_out(&mut state, prepared));
                 }
                 Next::BeingPrepared => {
-                    state.stalls += u64::from(!waited);
+                    self.count_stall(&mut state, waited);
                     waited = true;
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
+    }
+
+    pub(crate) const fn observer(&self) -> &Arc<Observer> {
+        &self.observer
     }
 
     /// Makes the next segments small again, each twice the one before.
@@ -311,6 +330,14 @@ impl Segments {
         self.lock().stalls
     }
 
+    /// The first wait of a [`take`](Self::take) is a stall; the others belong to it.
+    fn count_stall(&self, state: &mut State, has_waited: bool) {
+        if !has_waited {
+            state.stalls += 1;
+            self.observer.stalled(Stall::Segment);
+        }
+    }
+
     fn handed_out(&self, state: &mut State, prepared: Prepared) -> Prepared {
         state.next_id = prepared.segment_id + 1;
         state.next_size_bytes =
@@ -367,6 +394,7 @@ impl Segments {
         let mut salt = [0; 8];
         self.storage.fill_random(&mut salt)?;
         let salt = u64::from_le_bytes(salt);
+        let is_recycled = matches!(space, SpaceFrom::Spare(_));
         let (name, size_bytes, file) = match space {
             SpaceFrom::Spare(spare) => {
                 let file = self.storage.open(&spare.name, filling.access())?;
@@ -402,6 +430,7 @@ impl Segments {
         self.storage.sync_directory(&self.directory)?;
         let max_record_bytes = identity.max_record_bytes;
         let path = self.storage.path().join(named);
+        self.observer.prepared(segment_id, size_bytes, is_recycled);
         Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file, path })
     }
 

@@ -8,10 +8,14 @@ use wal_storage::{Corruption, DirectoryLock, Result, Storage, WalError};
 
 use crate::adopt::adopt;
 use crate::core_log::{CoreLog, LogShared};
+use crate::lead::lead_all_to;
 use crate::manifest_store::ManifestStore;
+use crate::observer::Observer;
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
 use crate::segments::{Segments, take_start};
+use crate::shared_writer::SharedWriter;
+use crate::watch::SyncedWatch;
 use crate::writer::CoreWalWriter;
 use crate::writers::CoreWriters;
 
@@ -93,11 +97,20 @@ impl Wal {
     ///
     /// [`WalError::WriterTaken`], [`WalError::CoreOutOfRange`], [`WalError::Poisoned`].
     pub fn writer(&self, core_id: u16) -> Result<CoreWalWriter> {
-        let core =
-            self.cores.iter().find(|core| core.core == core_id).ok_or_else(|| {
-                WalError::CoreOutOfRange { core: core_id, cores: self.core_count() }
-            })?;
-        CoreWalWriter::take(core)
+        CoreWalWriter::take(self.core(core_id)?)
+    }
+
+    /// Takes a handle to a core's log for many threads and tasks; further handles to the same log
+    /// are had by cloning it, or here.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer); [`WalError::WriterTaken`] only if a [`CoreWalWriter`] is out.
+    pub fn shared_writer(&self, core_id: u16) -> Result<SharedWriter> {
+        let core = self.core(core_id)?;
+        core.queue.check()?;
+        core.share_seat()?;
+        Ok(SharedWriter::of_shared_seat(Arc::clone(core)))
     }
 
     /// Takes the writers of all cores at once, for programs that append from one thread.
@@ -109,6 +122,27 @@ impl Wal {
         let writers: Result<Vec<CoreWalWriter>> =
             self.cores.iter().map(CoreWalWriter::take).collect();
         writers.map(CoreWriters::new)
+    }
+
+    /// Makes everything submitted on any core durable, all cores side by side, and returns when it
+    /// is: what was appended with a [`SharedWriter`], or left behind by a writer that was dropped,
+    /// and what a [`CoreWalWriter`] submitted. What one has appended since then is in its hands.
+    ///
+    /// # Errors
+    ///
+    /// The first core's that fails with [`WalError::Poisoned`]; the others are synced in any case.
+    pub fn sync_all(&self) -> Result<()> {
+        let goals: Vec<_> = self.cores.iter().map(|core| (core, core.submitted())).collect();
+        lead_all_to(&self.shared, &goals)
+    }
+
+    /// How far a core's log is durable, to be looked at from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::CoreOutOfRange`].
+    pub fn watch(&self, core_id: u16) -> Result<SyncedWatch> {
+        self.core(core_id).map(SyncedWatch::new)
     }
 
     /// How many cores log.
@@ -145,6 +179,11 @@ impl Wal {
     /// whose return closes its core. The other cores are closed in any case.
     pub fn close(mut self) -> Result<()> {
         self.close_cores()
+    }
+
+    fn core(&self, core_id: u16) -> Result<&Arc<CoreLog>> {
+        let found = self.cores.iter().find(|core| core.core == core_id);
+        found.ok_or_else(|| WalError::CoreOutOfRange { core: core_id, cores: self.core_count() })
     }
 
     fn close_cores(&mut self) -> Result<()> {
@@ -393,6 +432,7 @@ fn open_core(
         core,
         shared.log_id,
         shared.options.clone(),
+        Arc::new(Observer::new(core)),
         used_id.max(dead_id.unwrap_or(0)),
     );
     let mut open_batch = found.map_or_else(OpenBatch::empty, OpenBatch::behind);

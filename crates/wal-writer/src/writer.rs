@@ -11,9 +11,14 @@ use wal_storage::{OsStorage, Result, Storage, WalError};
 use crate::core_log::CoreLog;
 use crate::cut::{self, PlannedCut};
 use crate::external_sync::{SyncRequest, Synced};
-use crate::open_batch::{OpenBatch, Room};
+use crate::open_batch::{OpenBatch, Room, epoch_behind};
 use crate::options::LogOptions;
+use crate::queue::{Goal, Wanted};
+use crate::shared_writer::SharedWriter;
+use crate::ticket::SyncTicket;
 use crate::wal::{CoreSelection, Wal};
+use crate::watch::SyncedWatch;
+use crate::write_batch::WriteBatch;
 
 /// Appends to one core's log. `Send`, but made for one thread at a time: an append takes no lock.
 ///
@@ -157,12 +162,18 @@ impl CoreWalWriter {
     ///
     /// As [`append_put`](Self::append_put).
     pub fn append_epoch_barrier(&mut self) -> Result<u64> {
-        let epoch = self.epoch();
-        let next_epoch = self.epoch_behind(epoch)?;
-        let barrier = OperationRef::EpochBarrier { epoch };
-        let position = self.open_batch.append(&self.log, epoch, None, barrier, Room::Reserve)?;
-        self.open_batch.raise_epoch(next_epoch);
-        Ok(position)
+        self.open_batch.append_epoch_barrier(&self.log)
+    }
+
+    /// Appends all operations of `batch` in one record and returns its position: after a crash all
+    /// of them are there, or none. An empty batch appends nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`append_put`](Self::append_put); [`WalError::RecordTooLarge`] speaks of all of them
+    /// together.
+    pub fn append_batch(&mut self, batch: &WriteBatch) -> Result<u64> {
+        self.open_batch.append_batch(&self.log, batch)
     }
 
     /// Appends a ready-made entry as it is, and returns the record's position. The writer's epoch
@@ -177,7 +188,7 @@ impl CoreWalWriter {
     pub fn append(&mut self, entry: &WalEntry) -> Result<u64> {
         self.check_order(entry)?;
         let barrier = matches!(entry.operation, WalOperation::EpochBarrier { .. });
-        let epoch = if barrier { self.epoch_behind(entry.epoch)? } else { entry.epoch };
+        let epoch = if barrier { epoch_behind(self.log.core, entry.epoch)? } else { entry.epoch };
         let room = if barrier { Room::Reserve } else { Room::Ordinary };
         let position = self.open_batch.append(
             &self.log,
@@ -204,11 +215,42 @@ impl CoreWalWriter {
     /// is unknown then, and this writer refuses further work; reopen the log to go on.
     pub fn sync(&mut self) -> Result<()> {
         self.log.queue.check()?;
-        self.open_batch.close_to_be_synced(&self.log);
-        let position = self.open_batch.position();
-        self.log.lead_to(position)?;
-        self.is_synced_to(position, self.open_batch.sequence());
+        let goal = self.close_batch();
+        self.log.lead_to(goal, Wanted::Now, None)?;
+        self.is_synced_to(goal.position, goal.sequence);
         Ok(())
+    }
+
+    /// Hands everything appended over to be made durable in the background, and returns the ticket
+    /// that tells when it is. Appending can go on at once, and the disk is at work meanwhile.
+    ///
+    /// The next batch needs a buffer: if all are in flight
+    /// ([`LogOptions::in_flight_bytes`]), this waits for one first.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Poisoned`].
+    pub fn submit(&mut self) -> Result<SyncTicket> {
+        self.log.queue.check()?;
+        if self.open_batch.is_open() {
+            self.log.await_buffers(1)?;
+        }
+        self.submit_now()
+    }
+
+    /// As [`submit`](Self::submit), but where that would wait for the disk, this submits nothing
+    /// and returns `None`. What was appended stays in the open batch: to be tried again later, and
+    /// not to be added to without end, because an append waits when the batch is full.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Poisoned`].
+    pub fn try_submit(&mut self) -> Result<Option<SyncTicket>> {
+        self.log.queue.check()?;
+        if self.open_batch.is_open() && self.log.queue.has_buffers(1).is_err() {
+            return Ok(None);
+        }
+        self.submit_now().map(Some)
     }
 
     /// Hands over what was appended so far to be synced elsewhere: by [`SyncRequest::run`] in
@@ -223,8 +265,8 @@ impl CoreWalWriter {
     /// [`WalError::Poisoned`].
     pub fn start_sync(&mut self) -> Result<SyncRequest> {
         self.log.queue.check()?;
-        self.open_batch.close_to_be_synced(&self.log);
-        Ok(SyncRequest::new(&self.log, self.open_batch.position(), self.open_batch.sequence()))
+        let goal = self.close_batch();
+        Ok(SyncRequest::new(&self.log, goal))
     }
 
     /// Takes note of a sync that another thread did: brings
@@ -242,6 +284,15 @@ impl CoreWalWriter {
             self.is_synced_to(proof.position(), proof.sequence());
         }
         Ok(())
+    }
+
+    /// Makes the writer one that many threads and tasks can append with.
+    #[must_use]
+    pub fn into_shared(mut self) -> SharedWriter {
+        self.is_given_back = true;
+        let open_batch = std::mem::replace(&mut self.open_batch, OpenBatch::empty());
+        self.log.return_seat_shared(open_batch);
+        SharedWriter::of_shared_seat(Arc::clone(&self.log))
     }
 
     /// Gives the writer back, everything appended durable. Returns what dropping it would
@@ -328,13 +379,7 @@ impl CoreWalWriter {
     ///
     /// [`WalError::EpochRegressed`] if `epoch` is below the current one.
     pub fn set_epoch(&mut self, epoch: u64) -> Result<()> {
-        let current = self.epoch();
-        if epoch < current {
-            let core = self.log.core;
-            return Err(WalError::EpochRegressed { core, requested: epoch, current });
-        }
-        self.open_batch.raise_epoch(epoch);
-        Ok(())
+        self.open_batch.set_epoch(self.log.core, epoch)
     }
 
     /// The sequence that the next entry gets: how many entries the log has had.
@@ -352,7 +397,39 @@ impl CoreWalWriter {
     /// How often an append had to wait: for a buffer, and for a segment that was not ready.
     #[must_use]
     pub fn stalls(&self) -> Stalls {
-        Stalls { buffers: self.log.queue.stalls(), segments: self.log.segments.stalls() }
+        Stalls::of(&self.log)
+    }
+
+    /// How far the core's log is durable, to be looked at from anywhere.
+    #[must_use]
+    pub fn watch(&self) -> SyncedWatch {
+        SyncedWatch::new(&self.log)
+    }
+
+    /// Everything appended, no batch open any more.
+    pub(crate) fn close_batch(&mut self) -> Goal {
+        self.open_batch.close_to_be_synced(&self.log);
+        self.log.goal(&self.open_batch)
+    }
+
+    /// Takes note of a sync that somebody else led, if it made `goal` durable.
+    pub(crate) fn take_note_of(&mut self, goal: Goal) {
+        if matches!(self.log.queue.settled(goal), Some(Ok(()))) {
+            self.is_synced_to(goal.position, goal.sequence);
+        }
+    }
+
+    pub(crate) const fn log(&self) -> &Arc<CoreLog> {
+        &self.log
+    }
+
+    fn submit_now(&mut self) -> Result<SyncTicket> {
+        let goal = self.close_batch();
+        if !self.log.hand_over(goal) {
+            // There is no thread to be had for it.
+            self.log.lead_to(goal, Wanted::Now, None)?;
+        }
+        Ok(SyncTicket::handed_over(&self.log, goal))
     }
 
     fn give_back(&mut self) -> Result<()> {
@@ -389,12 +466,6 @@ impl CoreWalWriter {
         self.is_synced_to(self.open_batch.position(), self.open_batch.sequence());
     }
 
-    fn epoch_behind(&self, epoch: u64) -> Result<u64> {
-        epoch.checked_add(1).ok_or_else(|| WalError::InvalidArgument {
-            what: format!("core {}: there is no epoch behind {epoch}", self.log.core),
-        })
-    }
-
     fn check_order(&self, entry: &WalEntry) -> Result<()> {
         let core = self.log.core;
         let out_of_order = |field, given: i128, expected: i128| {
@@ -429,6 +500,12 @@ pub struct Stalls {
     pub buffers: u64,
     /// The next segment was not ready.
     pub segments: u64,
+}
+
+impl Stalls {
+    pub(crate) fn of(log: &CoreLog) -> Self {
+        Self { buffers: log.queue.stalls(), segments: log.segments.stalls() }
+    }
 }
 
 impl Drop for CoreWalWriter {

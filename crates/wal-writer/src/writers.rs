@@ -3,6 +3,8 @@
 use wal_storage::{Result, WalError};
 
 use crate::cut;
+use crate::lead::lead_all_to;
+use crate::queue::Goal;
 use crate::writer::CoreWalWriter;
 
 /// The writers of all cores of a log, for programs that append from one thread and for what
@@ -65,13 +67,23 @@ impl CoreWriters {
         self.writers.iter().map(CoreWalWriter::position).sum()
     }
 
-    /// Makes everything appended on every core durable.
+    /// Makes everything appended on every core durable, all cores side by side.
     ///
     /// # Errors
     ///
     /// The first core's that fails; the others are synced in any case.
     pub fn sync(&mut self) -> Result<()> {
-        self.on_each(CoreWalWriter::sync)
+        let goals: Vec<Goal> = self.writers.iter_mut().map(CoreWalWriter::close_batch).collect();
+        let logs = self.writers.iter().map(CoreWalWriter::log);
+        let wanted: Vec<_> = logs.zip(goals.iter().copied()).collect();
+        let led = match wanted.first() {
+            Some((log, _)) => lead_all_to(&log.shared, &wanted),
+            None => Ok(()),
+        };
+        for (writer, goal) in self.writers.iter_mut().zip(goals) {
+            writer.take_note_of(goal);
+        }
+        led
     }
 
     /// Raises the epoch of every core.
