@@ -68,7 +68,7 @@ pub(crate) struct Child {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) cores: [ToldOfCore; CORES as usize],
-    pub(crate) syncs: u64,
+    pub(crate) times_synced: u64,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -163,7 +163,7 @@ impl Told {
             }
             "synced" => {
                 core.synced_position = position;
-                self.syncs += 1;
+                self.times_synced += 1;
             }
             _ => return None,
         }

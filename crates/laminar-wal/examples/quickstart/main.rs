@@ -117,11 +117,11 @@ fn tell_the_story(arguments: &StoryArguments) -> Result<()> {
     check_total(&text, &recovery)?;
 
     println!(
-        "{} entries in {} bytes, made durable by {} syncs; {kills_that_took_something} of {KILLS} \
+        "{} entries in {} bytes, said to be durable {} times; {kills_that_took_something} of {KILLS} \
          kills took entries that nobody was promised; {:.1} s",
         grouped(recovery.report().entries()),
         grouped(recovery.report().cores.iter().map(|core| core.bytes).sum()),
-        grouped(told.syncs),
+        grouped(told.times_synced),
         begun.elapsed().as_secs_f64()
     );
     if arguments.keep.is_some() {

@@ -11,7 +11,7 @@
 //! offset says where to go on. Puts behind it are not lost words: the text has them still, and
 //! they are counted when the core gets there again. That makes it exactly once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
 use laminar_wal::{CoreWalWriter, EntryView, Offsets, OperationView, Recovery, WalOptions};
@@ -29,9 +29,10 @@ const WORDS_PER_COMMIT: u64 = 250;
 /// a kill took.
 const WORDS_PER_REPORT: u64 = 50;
 
-/// A sync makes everything appended durable, however many commits that are: the more of them, the
-/// less each one costs, and the more is counted again after a crash.
-const COMMITS_PER_SYNC: u64 = 40;
+/// What is submitted becomes durable in the background, however many commits that are, while the
+/// core goes on counting: the more of them, the less each one costs, and the more is counted again
+/// after a crash.
+const COMMITS_PER_SUBMIT: u64 = 40;
 
 /// The name under which commits keep their offset. A program that reads several sources has one
 /// offset for each.
@@ -79,7 +80,8 @@ impl Shard {
     ) -> Result<()> {
         let core = writer.core_id();
         let mut counted: u64 = self.counts.values().sum();
-        let mut commits = 0;
+        let mut commits: u64 = 0;
+        let mut tickets = VecDeque::new();
         listener.opened(core, writer.synced_position(), counted)?;
 
         for (word, end_offset) in text::words(text, self.next_offset) {
@@ -94,18 +96,26 @@ impl Shard {
             if counted.is_multiple_of(WORDS_PER_COMMIT) {
                 self.commit(end_offset, writer)?;
                 commits += 1;
-                if commits % COMMITS_PER_SYNC == 0 {
-                    writer.sync()?;
-                    // Only now may anybody be told that these words are counted for good.
-                    listener.synced(core, writer.synced_position())?;
+                if commits.is_multiple_of(COMMITS_PER_SUBMIT) {
+                    tickets.push_back(writer.submit()?);
+                }
+                // Only now may anybody be told that these words are counted for good.
+                while let Some(ticket) = tickets.front()
+                    && ticket.is_durable()?
+                {
+                    listener.synced(core, ticket.position())?;
+                    tickets.pop_front();
                 }
             }
         }
 
         self.commit(text.len(), writer)?;
         listener.appended(core, writer.position(), counted)?;
-        writer.sync()?;
-        listener.synced(core, writer.synced_position())?;
+        tickets.push_back(writer.submit()?);
+        for ticket in tickets {
+            ticket.wait()?;
+            listener.synced(core, ticket.position())?;
+        }
         Ok(())
     }
 
