@@ -1,7 +1,8 @@
 //! On what machine, with what, when and how something was measured.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -13,6 +14,18 @@ use crate::report::Table;
 use crate::workdir::Workdir;
 
 const LOCK_FILE: &str = include_str!("../Cargo.lock");
+
+/// The packages that are measured, and what tasks run on.
+const LOGS: [&str; 8] = [
+    "laminar-wal",
+    "laminar-storage",
+    "open-wal",
+    "okaywal",
+    "wal-db",
+    "raft-engine",
+    "fjall",
+    "tokio",
+];
 
 /// A table of everything that figures depend on.
 pub(crate) fn describe(workdir: &Workdir) -> String {
@@ -26,7 +39,7 @@ pub(crate) fn describe(workdir: &Workdir) -> String {
     add("kernel", kernel_version().unwrap_or_else(unknown));
     add("file system", file_system_of(workdir.path()).unwrap_or_else(unknown));
     add("compiler", compiler().unwrap_or_else(unknown));
-    for name in ["laminar-wal", "laminar-storage", "open-wal"] {
+    for name in LOGS {
         add(name, locked_version(name).unwrap_or_else(unknown));
     }
     table.to_string()
@@ -59,6 +72,42 @@ pub(crate) fn cpu_time() -> Result<Duration, Failure> {
     Ok(Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?)
 }
 
+/// Bytes that this process has caused to be written to the disk until now.
+pub(crate) fn written_bytes() -> Result<u64, Failure> {
+    Ok(field_of("/proc/self/io", "write_bytes").ok_or("no count of written bytes")?.parse()?)
+}
+
+/// Counts how often the device below a directory has flushed its cache: for any program, as the
+/// kernel tells. Flushes that were asked for at the same time are one.
+#[derive(Debug)]
+pub(crate) struct DeviceFlushes {
+    /// None where there is no single block device, or the kernel does not say.
+    statistics: Option<PathBuf>,
+}
+
+/// The place of that number in a line of statistics.
+const FLUSHES_FIELD: usize = 15;
+
+impl DeviceFlushes {
+    pub(crate) fn below(directory: &Path) -> Self {
+        Self { statistics: statistics_below(directory) }
+    }
+
+    pub(crate) fn count(&self) -> Option<u64> {
+        let statistics = line_of(self.statistics.as_ref()?)?;
+        statistics.split_whitespace().nth(FLUSHES_FIELD)?.parse().ok()
+    }
+}
+
+fn statistics_below(directory: &Path) -> Option<PathBuf> {
+    let device = fs::metadata(directory).ok()?.dev();
+    let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let block = Path::new("/sys/dev/block").join(numbers).canonicalize().ok()?;
+    // What a partition flushes is counted for the disk that it is a part of.
+    let disk = if block.join("partition").exists() { block.parent()? } else { &block };
+    Some(disk.join("stat"))
+}
+
 /// The largest amount of memory that this process has had, in KiB.
 pub(crate) fn peak_memory_kib() -> Result<u64, Failure> {
     status_kib("VmHWM")
@@ -81,7 +130,7 @@ fn field_of(file: &str, name: &str) -> Option<String> {
     fields.find(|(field, _)| field.trim() == name).map(|(_, value)| value.trim().to_string())
 }
 
-fn line_of(file: &str) -> Option<String> {
+fn line_of(file: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(file).ok()?.trim().to_string())
 }
 
@@ -154,6 +203,7 @@ mod tests {
     fn versions_come_from_the_lock_file() {
         assert_eq!(locked_version("laminar-storage").unwrap(), "0.18.12");
         assert_eq!(locked_version("open-wal").unwrap(), "0.2.1");
+        assert!(LOGS.iter().all(|name| locked_version(name).is_some()));
     }
 
     #[test]

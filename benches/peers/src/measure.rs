@@ -154,6 +154,20 @@ impl Rounds {
         let ratios: Vec<f64> = dividends.iter().zip(divisors).map(|(a, b)| a / b).collect();
         Spread::of(&ratios)
     }
+
+    /// In each round, one entrant's figure divided by the greatest that any of some others had.
+    pub(crate) fn ratio_to_greatest(
+        &self,
+        figure: usize,
+        dividend: usize,
+        divisors: &[usize],
+    ) -> Option<Spread> {
+        let ratio = |round: &Vec<Vec<f64>>| {
+            let others = divisors.iter().map(|&entrant| round[entrant][figure]);
+            round[dividend][figure] / others.fold(f64::NAN, f64::max)
+        };
+        Spread::of(&self.samples.iter().map(ratio).collect::<Vec<_>>())
+    }
 }
 
 /// A median and what it lies between.
@@ -193,7 +207,7 @@ pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
 }
 
 /// How long each of many calls took.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Durations(Vec<Duration>);
 
 impl Durations {
@@ -203,6 +217,11 @@ impl Durations {
 
     pub(crate) fn push(&mut self, duration: Duration) {
         self.0.push(duration);
+    }
+
+    /// Adds what another thread took note of.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
     }
 
     pub(crate) fn total(&self) -> Duration {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::benches::Bench;
+use crate::benches::{Bench, Window};
 use crate::measure::Pace;
 
 /// Measures laminar-wal beside other logs, round by round.
@@ -55,6 +55,34 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "4,16")]
     recovery_millions: Vec<u64>,
 
+    /// How many threads commit at once in `clients`.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,8,32,64")]
+    client_threads: Vec<u16>,
+
+    /// How long `clients`, `polling`, `tasks` and `policy` commit in each sample, in milliseconds.
+    #[arg(long, default_value_t = 300)]
+    window_ms: u64,
+
+    /// How long they commit before, in milliseconds; that does not count.
+    #[arg(long, default_value_t = 100)]
+    window_warming_ms: u64,
+
+    /// Tasks that `tasks` commits from.
+    #[arg(long, default_value_t = 1000)]
+    tasks: u16,
+
+    /// How often all cores are synced in each sample of `side_by_side`.
+    #[arg(long, default_value_t = 200)]
+    syncs_of_all: u64,
+
+    /// Commits of one record per sample of `rotation_latency`.
+    #[arg(long, default_value_t = 10_000)]
+    rotation_commits: u64,
+
+    /// Commits of 64 KiB per sample of `rotation_latency`.
+    #[arg(long, default_value_t = 3000)]
+    rotation_batches: u64,
+
     /// Rounds for logs of 10 million records and more.
     #[arg(long, default_value_t = 3)]
     large_rounds: u64,
@@ -88,6 +116,12 @@ pub(crate) struct Sizes {
     pub(crate) recovery_records: Vec<u64>,
     pub(crate) open_records: u64,
     pub(crate) growth_records: u64,
+    pub(crate) client_threads: Vec<u16>,
+    pub(crate) window: Window,
+    pub(crate) tasks: u16,
+    pub(crate) syncs_of_all: u64,
+    pub(crate) rotation_commits: u64,
+    pub(crate) rotation_batches: u64,
 }
 
 impl Options {
@@ -118,6 +152,12 @@ impl Options {
                 recovery_records: vec![200_000],
                 open_records: 200_000,
                 growth_records: 1_000_000,
+                client_threads: vec![1, 8],
+                window: Window::of_ms(20, 100),
+                tasks: self.tasks.min(200),
+                syncs_of_all: 20,
+                rotation_commits: 1500,
+                rotation_batches: 200,
             };
         }
         let millions = 1_000_000;
@@ -129,6 +169,12 @@ impl Options {
             recovery_records: self.recovery_millions.iter().map(|n| n * millions).collect(),
             open_records: 4 * millions,
             growth_records: self.growth_millions * millions,
+            client_threads: self.client_threads.clone(),
+            window: Window::of_ms(self.window_warming_ms, self.window_ms),
+            tasks: self.tasks,
+            syncs_of_all: self.syncs_of_all,
+            rotation_commits: self.rotation_commits,
+            rotation_batches: self.rotation_batches,
         }
     }
 }

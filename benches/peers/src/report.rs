@@ -101,6 +101,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Each figure of each entrant, without how they compare.
+    pub(crate) const fn absolute(&self) -> &Table {
+        &self.absolute
+    }
+
     fn row(&self, axis: &str, what: String, cells: Vec<String>) -> Vec<String> {
         let axis = self.has_axis.then(|| axis.to_string());
         axis.into_iter().chain([what]).chain(cells).collect()
@@ -188,7 +193,13 @@ fn absolute(values: &[f64], better: Better) -> String {
 }
 
 /// How many times better one entrant is than another, round by round.
-fn advantage(rounds: &Rounds, figure: usize, of: usize, over: usize, better: Better) -> String {
+pub(crate) fn advantage(
+    rounds: &Rounds,
+    figure: usize,
+    of: usize,
+    over: usize,
+    better: Better,
+) -> String {
     let ratio = match better {
         Better::Less => rounds.ratio(figure, over, of),
         Better::More => rounds.ratio(figure, of, over),

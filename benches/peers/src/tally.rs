@@ -30,6 +30,17 @@ impl Tally {
         self.key_sum = self.key_sum.wrapping_add(number);
     }
 
+    pub(crate) const fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Adds what another part of the same log gave.
+    pub(crate) const fn absorb(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.value_bytes += other.value_bytes;
+        self.key_sum = self.key_sum.wrapping_add(other.key_sum);
+    }
+
     pub(crate) fn check(&self, expected: &Self) -> Result<(), Failure> {
         if self == expected {
             Ok(())
@@ -43,6 +54,17 @@ impl Tally {
 #[inline]
 pub(crate) fn key(number: u64) -> [u8; KEY_BYTES] {
     u128::from(number).to_le_bytes()
+}
+
+/// A key whose bytes are in the order of its number, for logs that keep an index: numbers then
+/// come in the order that suits it best, and no key looks like one of the log's own.
+pub(crate) fn ascending(key: &[u8]) -> Vec<u8> {
+    key.iter().rev().copied().collect()
+}
+
+/// The key that [`ascending`] was given.
+pub(crate) fn from_ascending(key: &[u8]) -> Vec<u8> {
+    ascending(key)
 }
 
 #[cfg(test)]
@@ -61,6 +83,20 @@ mod tests {
     fn what_was_written_is_what_is_expected() {
         read(&[0, 1, 2, 3]).check(&Tally::of(4, 100)).unwrap();
         read(&[]).check(&Tally::of(0, 100)).unwrap();
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let mut tally = read(&[1, 2]);
+        tally.absorb(&read(&[3, 0]));
+        tally.check(&Tally::of(4, 100)).unwrap();
+        assert_eq!(tally.entries(), 4);
+    }
+
+    #[test]
+    fn ascending_keys_are_in_the_order_of_their_numbers() {
+        assert!(ascending(&key(255)) < ascending(&key(256)));
+        assert_eq!(from_ascending(&ascending(&key(77))), key(77));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! In which log a sample is taken: a new one, or one that has been in use for long.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ pub(crate) const RECYCLED_BYTES: u64 = 112 * 1024 * 1024;
 
 /// Enough to fill several segments of full size, which come after smaller ones.
 const WARMING_PUTS: u64 = 450_000;
+
+/// After a log was emptied its files are made ready in the background; nobody says when.
+pub(crate) const PREPARING: Duration = Duration::from_millis(200);
 
 /// Takes a sample in a new log, which is closed, read back and removed afterwards. `expected` is
 /// what it must hold then.
@@ -46,9 +50,7 @@ pub(crate) struct Recycling<'a> {
 impl<'a> Recycling<'a> {
     pub(crate) fn make(workdir: &'a Workdir) -> Result<Self, Failure> {
         let directory = workdir.fresh()?;
-        let mut log = Ours::create(directory.path())?;
-        append_puts(&mut log, 0..WARMING_PUTS, &[0xab; 1024])?;
-        log.sync()?;
+        let log = warmed(directory.path())?;
         Ok(Self { workdir, directory, log })
     }
 
@@ -59,8 +61,7 @@ impl<'a> Recycling<'a> {
         sample: impl FnOnce(&mut Ours) -> Result<Vec<f64>, Failure>,
     ) -> Result<Vec<f64>, Failure> {
         self.log.reset()?;
-        // The files are made ready in the background; nobody says when.
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(PREPARING);
         self.workdir.settle()?;
         let sample = sample(&mut self.log)?;
         Ours::read_back(self.directory.path())?.check(expected)?;
@@ -70,4 +71,12 @@ impl<'a> Recycling<'a> {
     pub(crate) fn close(self) -> Result<(), Failure> {
         self.log.close()
     }
+}
+
+/// A log of ours that has several segments of full size.
+pub(crate) fn warmed(directory: &Path) -> Result<Ours, Failure> {
+    let mut log = Ours::create(directory)?;
+    append_puts(&mut log, 0..WARMING_PUTS, &[0xab; 1024])?;
+    log.sync()?;
+    Ok(log)
 }

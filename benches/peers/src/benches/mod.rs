@@ -1,11 +1,19 @@
 //! What can be measured.
 
 mod append;
+mod clients;
 mod commits;
+mod driving;
 pub(crate) mod growth;
 mod logs;
 pub(crate) mod open;
+mod policy;
+mod polling;
 pub(crate) mod recovery;
+mod rotation_latency;
+mod shared_logs;
+mod side_by_side;
+mod tasks;
 
 use clap::ValueEnum;
 
@@ -16,6 +24,8 @@ use crate::measure::Pace;
 use crate::options::Sizes;
 use crate::tally::key;
 use crate::workdir::Workdir;
+
+pub(crate) use self::driving::Window;
 
 /// What every bench is given.
 #[derive(Debug)]
@@ -40,11 +50,35 @@ pub(crate) enum Bench {
     Open,
     /// Cost and memory from 1 to 100 million records.
     Growth,
+    /// Many threads on one log, each waiting for its own record.
+    Clients,
+    /// One thread on behalf of many clients, which asks how far the log is durable.
+    Polling,
+    /// Records on several cores, then all of them durable.
+    SideBySide,
+    /// Many tasks of two threads, each waiting for its own record.
+    Tasks,
+    /// What a commit takes where segments end.
+    RotationLatency,
+    /// What waiting for more records before a sync brings and costs.
+    Policy,
 }
 
 impl Bench {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Append, Self::SyncEach, Self::Batch, Self::Recovery, Self::Open, Self::Growth];
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Append,
+        Self::SyncEach,
+        Self::Batch,
+        Self::Recovery,
+        Self::Open,
+        Self::Growth,
+        Self::Clients,
+        Self::Polling,
+        Self::SideBySide,
+        Self::Tasks,
+        Self::RotationLatency,
+        Self::Policy,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -54,6 +88,12 @@ impl Bench {
             Self::Recovery => "recovery",
             Self::Open => "open",
             Self::Growth => "growth",
+            Self::Clients => "clients",
+            Self::Polling => "polling",
+            Self::SideBySide => "side_by_side",
+            Self::Tasks => "tasks",
+            Self::RotationLatency => "rotation_latency",
+            Self::Policy => "policy",
         }
     }
 
@@ -66,6 +106,12 @@ impl Bench {
             Self::Recovery => recovery::run(setting),
             Self::Open => open::run(setting, probe),
             Self::Growth => growth::run(setting, probe),
+            Self::Clients => clients::run(setting, probe),
+            Self::SideBySide => side_by_side::run(setting, probe),
+            Self::RotationLatency => rotation_latency::run(setting, probe),
+            Self::Polling => polling::run(setting, probe),
+            Self::Tasks => tasks::run(setting, probe),
+            Self::Policy => policy::run(setting, probe),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The logs that are measured, behind one trait.
 
+pub(crate) mod cores;
 mod open_wal;
 mod ours;
 mod reference;
+pub(crate) mod shared;
 
 use std::path::Path;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Stalls, Wal, WalOptions};
+use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Stalls, SyncedWatch, Wal, WalOptions};
 
 use super::{Log, Recovered};
 use crate::Failure;
@@ -15,9 +15,43 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
+    /// Makes an empty log whose full segments have this size.
+    pub(crate) fn with_segment_bytes(directory: &Path, bytes: u64) -> Result<Self, Failure> {
+        Self::open(WalOptions::new(directory).segment_bytes(bytes))
+    }
+
+    fn open(options: WalOptions) -> Result<Self, Failure> {
+        let (wal, _) = options.cores(1).open()?;
+        let writer = wal.writer(0)?;
+        Ok(Self { wal, writer })
+    }
+
     /// Empties the log; its full segments are kept to be used again.
     pub(crate) fn reset(&mut self) -> Result<(), Failure> {
         Ok(self.writer.reset()?)
+    }
+
+    /// Gives the writer back: everything is durable, and the log is open still.
+    pub(crate) fn into_wal(self) -> Result<Wal, Failure> {
+        self.writer.close()?;
+        Ok(self.wal)
+    }
+
+    /// Hands what was appended over to be made durable in the background.
+    pub(crate) fn submit(&mut self) -> Result<(), Failure> {
+        // Whoever looks at the watch needs no ticket.
+        drop(self.writer.submit()?);
+        Ok(())
+    }
+
+    /// What tells, without asking the writer, how far the log is durable.
+    pub(crate) fn watch(&self) -> SyncedWatch {
+        self.writer.watch()
+    }
+
+    /// Where the next record goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.writer.position()
     }
 
     /// How often an append had to wait.
@@ -30,9 +64,7 @@ impl Log for Ours {
     const NAME: &'static str = "laminar-wal";
 
     fn create(directory: &Path) -> Result<Self, Failure> {
-        let (wal, _) = WalOptions::new(directory).cores(1).open()?;
-        let writer = wal.writer(0)?;
-        Ok(Self { wal, writer })
+        Self::open(WalOptions::new(directory))
     }
 
     #[inline]
