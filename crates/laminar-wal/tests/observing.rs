@@ -4,7 +4,7 @@
 #![cfg(all(feature = "metrics", feature = "tracing"))]
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
+    clippy::panic,
     reason = "helpers of tests fail the test that called them"
 )]
 

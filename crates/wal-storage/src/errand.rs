@@ -1,5 +1,4 @@
-//! Requests that somebody else than their caller can do: the threads of `helpers.rs`, and the
-//! kernel by itself in `ring.rs`.
+//! Requests that somebody else than their caller can do: the threads of `helpers.rs`.
 
 use std::sync::Arc;
 

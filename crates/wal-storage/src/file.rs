@@ -4,8 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,12 +93,6 @@ impl OsFile {
         }
         zeroed.map_err(|source| failed("writing zeroes", source))?;
         Ok(Self { file, path, mode, syncs_apart: AtomicBool::new(false) })
-    }
-
-    /// Whether `RWF_DSYNC` will do, as far as is known.
-    #[cfg(all(feature = "io-uring", target_os = "linux"))]
-    pub(crate) fn can_write_through(&self) -> bool {
-        !self.syncs_apart.load(Ordering::Relaxed)
     }
 
     fn write_through(&self, slices: &[&[u8]], offset: u64) -> io::Result<()> {
@@ -202,13 +194,6 @@ impl StorageFile for Arc<OsFile> {
 
     fn sync(&self) -> Result<()> {
         system::sync_data(&self.file).map_err(|source| self.sync_failed(source))
-    }
-}
-
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-impl AsFd for OsFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 

@@ -5,8 +5,8 @@
 //! scheduler's next tick, some milliseconds later; one that slept and is woken runs at once.
 //!
 //! What is kept cannot borrow from a caller (that would take unsafe code), so a helper gets the
-//! file shared and the bytes copied, up to [`COPIED_BYTES_MAX`] of them: that takes some
-//! microseconds, and a write to the device some tens. What is longer the caller does itself.
+//! file shared and the bytes copied: that takes some microseconds, and a write to the device many
+//! times as long. What is longer than [`COPIED_BYTES_MAX`] the caller does itself.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,8 +25,9 @@ use crate::storage::{Request, StorageFile, WriteSync};
 /// how many files one caller has, not with how many cores the machine has.
 const HELPERS_MAX: usize = 15;
 
-/// The longest write that is handed out.
-const COPIED_BYTES_MAX: usize = 64 * 1024;
+/// The longest write that is handed out. Beyond, how fast the device takes bytes decides, and not
+/// how many bring them.
+const COPIED_BYTES_MAX: usize = 512 * 1024;
 
 /// How long a thread waits for another task before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -218,17 +219,17 @@ impl Task {
 /// A copy of a write's bytes, where direct I/O accepts it.
 #[derive(Default)]
 struct Copied {
-    /// Nothing, until it is used first.
+    /// Grows to the longest write that it was used for.
     space: Vec<u8>,
     /// Where the bytes begin.
     start: usize,
 }
 
 impl Copied {
-    /// Copies `slices`, together not longer than [`COPIED_BYTES_MAX`].
     fn fill(&mut self, slices: &[&[u8]]) {
-        if self.space.capacity() == 0 {
-            self.space.reserve_exact(COPIED_BYTES_MAX + DIRECT_BLOCK_BYTES);
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if self.space.capacity() < length + DIRECT_BLOCK_BYTES {
+            self.space = Vec::with_capacity(length.next_power_of_two() + DIRECT_BLOCK_BYTES);
             self.start = self.space.as_ptr().align_offset(DIRECT_BLOCK_BYTES);
         }
         // There is room, so nothing moves.

@@ -26,9 +26,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// With the feature `io-uring`, one module may; see there.
-#![cfg_attr(not(feature = "io-uring"), forbid(unsafe_code))]
-
 mod clock;
 mod direct;
 mod directory;
@@ -40,8 +37,6 @@ mod jobs;
 mod lock;
 mod name;
 mod os;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-mod ring;
 mod storage;
 mod system;
 

@@ -15,11 +15,9 @@ use crate::helpers::Helpers;
 use crate::jobs::Jobs;
 use crate::lock;
 use crate::name::Name;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-use crate::ring::Ring;
 use crate::storage::{Access, DirectoryLock, Job, JobKind, Listed, Request, Storage, StorageFile};
 
-/// A directory of the operating system's file system, and two background threads.
+/// A directory of the operating system's file system, two background threads, and some that help.
 ///
 /// The directory is looked up once, here: on Unix every later call goes through its descriptor,
 /// so that the log stays the same one when somebody moves the directory or puts a link in its
@@ -34,6 +32,10 @@ use crate::storage::{Access, DirectoryLock, Job, JobKind, Listed, Request, Stora
 /// that have not begun, and its threads end as soon as they have nothing in hand: the drop does
 /// not wait for them. A job that owns the storage keeps it alive until it has run.
 ///
+/// Several requests to [`perform`](Storage::perform) are done side by side: writes of up to 512 KiB
+/// and syncs by up to 15 helper threads, started and ended like those of the jobs, with a copy of
+/// the bytes each; the caller does the last one and everything else itself.
+///
 /// # Where this runs
 ///
 /// Tested on Linux only, on ext4 and tmpfs. The other Unix systems and Windows have code of their
@@ -44,8 +46,6 @@ pub struct OsStorage {
     clock: Clock,
     jobs: Jobs,
     helpers: Helpers,
-    #[cfg(all(feature = "io-uring", target_os = "linux"))]
-    ring: Ring,
 }
 
 impl OsStorage {
@@ -127,8 +127,6 @@ impl OsStorageOptions {
             clock,
             jobs: Jobs::new(clock),
             helpers: Helpers::new(),
-            #[cfg(all(feature = "io-uring", target_os = "linux"))]
-            ring: Ring::new(),
         })
     }
 
@@ -202,13 +200,7 @@ impl Storage for OsStorage {
         match requests {
             [] => Vec::new(),
             [alone] => vec![alone.perform()],
-            _ => {
-                #[cfg(all(feature = "io-uring", target_os = "linux"))]
-                if let Some(results) = self.ring.perform(requests) {
-                    return results;
-                }
-                self.helpers.perform(requests)
-            }
+            _ => self.helpers.perform(requests),
         }
     }
 
@@ -269,31 +261,5 @@ impl OsStorage {
                 Err(error)
             }
         }
-    }
-}
-
-#[cfg(all(test, feature = "io-uring", target_os = "linux"))]
-mod tests {
-    use super::*;
-    use crate::storage::WriteSync;
-
-    #[test]
-    fn where_the_kernel_gives_no_ring_threads_do_the_same() {
-        let directory = tempfile::tempdir().unwrap();
-        let storage =
-            OsStorage { ring: Ring::refused(), ..OsStorage::open(directory.path()).unwrap() };
-        let files = ["a", "b", "c"]
-            .map(|name| storage.create(name, 4096, Access::ReadWriteDirect).unwrap());
-        let readable = storage.open("b", Access::Read).unwrap();
-        let zeroes: [&[u8]; 1] = [&crate::direct::ZEROES.0[..4096]];
-        let write =
-            |file| Request::Write { file, slices: &zeroes, offset: 0, sync: WriteSync::Through };
-        let results = storage.perform(&[
-            write(&*files[0]),
-            write(&*readable),
-            write(&*files[2]),
-            Request::Sync { file: &*files[1] },
-        ]);
-        assert!(matches!(results[..], [Ok(()), Err(WalError::Io { .. }), Ok(()), Ok(())]));
     }
 }

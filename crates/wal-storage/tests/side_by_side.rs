@@ -22,14 +22,14 @@ use wal_storage::{
 };
 
 const BLOCK: usize = DIRECT_BLOCK_BYTES;
-const SIZE: u64 = 100 * BLOCK as u64;
+const SIZE: u64 = 140 * BLOCK as u64;
 
 #[test]
 fn files_written_side_by_side_all_carry_their_bytes() {
     for access in [Access::ReadWrite, Access::ReadWriteDirect] {
         for sync in [WriteSync::None, WriteSync::Through] {
             // The last is longer than what is handed to another thread.
-            for (count, length) in [(2, BLOCK), (20, BLOCK), (3, 16 * BLOCK), (3, 17 * BLOCK)] {
+            for (count, length) in [(2, BLOCK), (20, BLOCK), (3, 128 * BLOCK), (3, 129 * BLOCK)] {
                 write_side_by_side(&directory_on_disk(), access, sync, count, length);
             }
         }

@@ -42,7 +42,7 @@ fn threads_start_on_demand_and_end_with_the_storage() {
         storage.remove("file").unwrap();
         let helpers = wal_threads().iter().filter(|name| *name == "wal-helper").count();
         // Where the kernel does them all by itself there may be none.
-        assert!(helpers > 0 || cfg!(feature = "io-uring"));
+        assert!(helpers > 0);
         assert!(helpers <= 15, "{helpers} helpers");
 
         // Also one that waits for a job due much later.
