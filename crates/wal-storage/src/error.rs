@@ -71,15 +71,6 @@ pub enum WalError {
         expected: i128,
     },
 
-    /// One source stands twice among a commit's offsets. Nothing was appended.
-    #[error("core {core}: source {source_name:?} stands more than once in the commit's offsets")]
-    DuplicateSource {
-        /// The core whose writer refused.
-        core: u16,
-        /// The source in question.
-        source_name: String,
-    },
-
     /// The log must not be cut below its checkpoint.
     #[error(
         "core {core}: position {position} lies below the checkpoint at {checkpoint_position}; \
