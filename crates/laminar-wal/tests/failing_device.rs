@@ -45,6 +45,7 @@ fn live_with(fault: Fault, name: &str) -> TestLog {
     for step in life() {
         let core = match step {
             Step::Append(core, _)
+            | Step::Batch(core, ..)
             | Step::Barrier(core)
             | Step::Sync(core)
             | Step::Truncate(core, _)
@@ -238,6 +239,7 @@ fn a_failure_on_one_core_leaves_the_others_alone() -> Result<()> {
         for step in life() {
             match step {
                 Step::Append(1, _)
+                | Step::Batch(1, ..)
                 | Step::Barrier(1)
                 | Step::Sync(1)
                 | Step::Truncate(1, _)

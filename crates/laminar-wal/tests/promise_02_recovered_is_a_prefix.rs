@@ -1,9 +1,9 @@
 //! Promise 2: per core no gap, no duplicate, nothing never appended, nothing from an earlier life
-//! of a file.
+//! of a file; and an atomic batch is there whole or not at all.
 //!
 //! `TestLog` checks it at every opening of every test. Here are lives that end and begin again
 //! over the same files and positions, where bytes of the one could pass for the other's. Atomic
-//! batches wait for the writer that appends them.
+//! batches have a file of their own, `write_batch`.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,44 @@ fn promise_2_unsynced_entries_that_are_written_again_come_back_once() -> Result<
                 log.append(0, 1200)?;
             }
             // Positions and sequences of what is lost are given out again.
+            log.crash(plan)?;
+        }
+        log.prove_that_it_goes_on()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn promise_2_an_atomic_batch_is_there_whole_or_not_at_all() -> Result<()> {
+    let mut log = TestLog::watched(1);
+    for round in 0..5 {
+        log.append(0, 10)?;
+        log.batch(0, 4, 100 * round)?;
+        log.append(0, 10)?;
+        log.batch(0, 2 + round, 1500)?;
+        log.run_jobs();
+        log.sync(0)?;
+    }
+    for moment in log.take_moments() {
+        for plan in crash_plans(0..6) {
+            moment.crash(plan).leave();
+        }
+    }
+    log.prove_that_it_goes_on()
+}
+
+#[test]
+fn promise_2_unsynced_batches_that_are_written_again_come_back_once_and_whole() -> Result<()> {
+    for plan in crash_plans(0..40) {
+        let mut log = TestLog::new(1);
+        log.story = format!("{plan:?}");
+        for _ in 0..4 {
+            log.batch(0, 3, 50)?;
+            log.sync(0)?;
+            for _ in 0..3 {
+                log.batch(0, 5, 300)?;
+            }
+            log.run_jobs();
             log.crash(plan)?;
         }
         log.prove_that_it_goes_on()?;

@@ -1,7 +1,8 @@
 //! Promise 5: a failed write or sync is final for that core's log. It is poisoned with the first
 //! cause, every waiter gets it, nothing later is acked, and the way on is to reopen.
 //!
-//! `failing_device` fails every operation of a life. Here is what a caller sees.
+//! `failing_device` fails every operation of a life, `failing_commit` does so while threads and
+//! tasks wait for it. Here is what a caller sees.
 
 #![allow(
     clippy::unwrap_used,

@@ -2,7 +2,8 @@
 //! fall, across restarts and cuts too. Merged by epoch, timestamp, core and sequence, one core's
 //! entries never swap, whatever the clock did.
 //!
-//! That `TestLog` sees at every opening. Here the clock and the lives are made to work against it.
+//! That `TestLog` sees at every opening. Here the clock, the lives and many threads are made to work
+//! against it.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +14,14 @@
 
 mod support;
 
-use laminar_wal::WalEntry;
-use support::{Model, TestLog, crash_plans, small};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use laminar_wal::{SharedWriter, WalEntry, WalError, WriteBatch};
+use support::clients::{Clients, surviving};
+use support::disks::TestDisk;
+use support::tasks::Watchdog;
+use support::{Model, Random, TestLog, crash_plans, seeds, small};
 use wal_sim::{CrashPlan, SimStorage};
 use wal_storage::Result;
 
@@ -157,4 +164,117 @@ fn promise_6_a_later_epoch_comes_later_whatever_the_clock_said() -> Result<()> {
     assert_eq!(entries.iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert_eq!(entries[3].core_id, 1);
     Ok(())
+}
+
+// ---- many threads ----
+
+/// What every core's entries must be like, whoever appended them.
+fn check_order(entries: &[WalEntry], story: &str) {
+    assert!(entries.is_sorted(), "{story}: merged by epoch, timestamp, core and sequence");
+    for core in 0..2 {
+        let of_core: Vec<&WalEntry> =
+            entries.iter().filter(|entry| entry.core_id == core).collect();
+        for (sequence, entry) in of_core.iter().enumerate() {
+            assert_eq!(entry.sequence, sequence as u64, "{story}");
+        }
+        for pair in of_core.windows(2) {
+            assert!(pair[0].epoch <= pair[1].epoch, "{story}: {pair:?}");
+            assert!(pair[0].timestamp_ns < pair[1].timestamp_ns, "{story}: {pair:?}");
+            if let laminar_wal::WalOperation::EpochBarrier { epoch } = pair[0].operation {
+                assert_eq!(epoch, pair[0].epoch, "{story}");
+                assert!(pair[1].epoch > epoch, "{story}: the barrier is the last of its epoch");
+            }
+        }
+    }
+}
+
+#[test]
+fn promise_6_threads_epochs_and_a_clock_that_steps_do_not_swap_entries() {
+    for seed in seeds(0..8) {
+        let story = format!("seed {seed}");
+        let _watchdog = Watchdog::over(story.clone());
+        let disk = TestDisk::new(seed);
+        let (wal, _) = disk.small().cores(2).open().unwrap();
+        let background = disk.with_background();
+        let writers = [0, 1].map(|core| wal.shared_writer(core).unwrap());
+        let clients = [Clients::of_core(0, 3), Clients::of_core(1, 3)];
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let appending: Vec<_> = clients
+                .iter()
+                .zip(&writers)
+                .flat_map(|(clients, writer)| clients.indices().map(move |n| (n, clients, writer)))
+                .map(|(client, clients, writer)| {
+                    scope.spawn(move || append_in_order(seed, client, clients, writer))
+                })
+                .collect();
+            // Somebody raises epochs and logs barriers meanwhile, with clones of his own.
+            for writer in writers.clone() {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut epoch = writer.epoch();
+                    while !is_over.load(Ordering::SeqCst) {
+                        match epoch % 3 {
+                            0 => writer.set_epoch(epoch + 2).unwrap(),
+                            _ => drop(writer.append_epoch_barrier().unwrap()),
+                        }
+                        assert!(writer.epoch() > epoch, "nobody else raises it");
+                        let below = writer.set_epoch(epoch).unwrap_err();
+                        assert!(matches!(below, WalError::EpochRegressed { .. }), "{below}");
+                        epoch = writer.epoch();
+                        thread::yield_now();
+                    }
+                });
+            }
+            let (machine, is_over) = (disk.sim.clone(), &is_over);
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                while !is_over.load(Ordering::SeqCst) {
+                    machine.step_wall_clock(
+                        (i64::try_from(random.below(7)).unwrap() - 3) * 1000 * SECOND_NS,
+                    );
+                    thread::yield_now();
+                }
+            });
+            for thread in appending {
+                thread.join().unwrap();
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
+        drop(background);
+        let entries = surviving(&disk.sim);
+        check_order(&entries, &story);
+        for clients in &clients {
+            clients.check(&entries).unwrap();
+        }
+        assert!(entries.iter().any(|entry| entry.epoch > 5), "{story}: epochs were raised");
+        drop(writers);
+        wal.sync_all().unwrap();
+        drop(wal);
+        check_order(&self::entries(&disk.sim, 2), &story);
+    }
+}
+
+/// Appends entries and batches; each goes further than the one before.
+fn append_in_order(seed: u64, client: usize, clients: &Clients, writer: &SharedWriter) {
+    let mut random = Random::new(seed * 100 + client as u64);
+    let mut last_position = 0;
+    for _ in 0..40 {
+        let ticket = match random.below(4) {
+            0 => {
+                let mut batch = WriteBatch::new();
+                for _ in 0..1 + random.below(4) {
+                    batch.put(&clients.next_key(client), &[0; 100]);
+                }
+                writer.append_batch(&batch).unwrap()
+            }
+            _ => clients.append(client, writer).unwrap(),
+        };
+        assert!(ticket.position() > last_position);
+        last_position = ticket.position();
+        if random.chance(25) {
+            ticket.wait().unwrap();
+            clients.is_acked(client);
+        }
+    }
 }

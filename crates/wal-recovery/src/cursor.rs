@@ -1,4 +1,4 @@
-//! Reading records from a file through one buffer of 256 KiB.
+//! Reading records from a file through one buffer of at most 256 KiB.
 //!
 //! No length is trusted before its checksum: a record longer than the buffer is summed up in
 //! pieces first, and only then gets memory of its own.
@@ -12,7 +12,7 @@ use wal_format::{
 };
 use wal_storage::{Result, StorageFile};
 
-/// The size of the buffer.
+/// The size of the buffer, unless the file is smaller.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Reads begin at multiples of this, so that what stands at a multiple of 8 in the file stands at
@@ -209,9 +209,14 @@ impl Cursor {
 
     /// Moves the window so that it begins with the block that `offset` stands in, and fills it.
     fn refill(&mut self, offset: u64) -> Result<()> {
-        // Memory that comes from another cursor has this size already.
-        self.buffers.window.resize(BUFFER_BYTES, 0);
         let window_offset = offset - offset % READ_ALIGNMENT_BYTES as u64;
+        // No more than the file has: memory that is never read into still costs its zeroes. What
+        // comes from another cursor mostly has the size already.
+        let bytes_ahead = self.end_offset.saturating_sub(window_offset);
+        let bytes_ahead = usize::try_from(bytes_ahead).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+        if self.buffers.window.len() < bytes_ahead {
+            self.buffers.window.resize(bytes_ahead, 0);
+        }
         let kept_bytes = match self.index_of(window_offset) {
             Some(start) => {
                 let kept = start..self.window_bytes;

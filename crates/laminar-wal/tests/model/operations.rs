@@ -12,6 +12,8 @@ use crate::Place;
 #[derive(Clone)]
 pub(crate) struct Story {
     pub(crate) seed: u64,
+    /// Whether it knows of tickets, shared writers and atomic batches.
+    pub(crate) era: Era,
     /// What is wrong with the disk from the beginning.
     pub(crate) fault: Option<Operation>,
     /// How the log is opened first.
@@ -48,6 +50,12 @@ pub(crate) enum Operation {
     Barrier {
         core: Pick,
     },
+    /// An atomic batch: so many puts, a delete and a marker among them.
+    Batch {
+        core: Pick,
+        count: u64,
+        value_bytes: usize,
+    },
     SetEpoch {
         core: Pick,
         by: i64,
@@ -76,6 +84,37 @@ pub(crate) enum Operation {
     MarkSynced {
         core: Pick,
         pick: Pick,
+    },
+
+    // ---- group commit ----
+    Submit {
+        core: Pick,
+    },
+    TrySubmit {
+        core: Pick,
+    },
+    Ticket {
+        pick: Pick,
+        what: WithTicket,
+    },
+    SyncAll,
+    /// How far each core is durable, by its watch.
+    Watch,
+    /// The core's writer becomes one of many, by itself or by being dropped first.
+    Share {
+        core: Pick,
+        by_dropping: bool,
+    },
+    /// One more handle, or one less if there are several.
+    CloneShared {
+        core: Pick,
+    },
+    DropShared {
+        core: Pick,
+    },
+    /// The core has a writer of its own again.
+    Unshare {
+        core: Pick,
     },
 
     // ---- cutting ----
@@ -160,6 +199,25 @@ pub(crate) enum Operation {
     },
 }
 
+/// What is done with a ticket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WithTicket {
+    Wait,
+    WaitABit,
+    Ask,
+    Poll,
+    Clone,
+    Drop,
+}
+
+/// What the program of a story knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// One writer per core, and syncs.
+    BeforeGroupCommit,
+    Now,
+}
+
 /// A number from which something is chosen: the same number, the same choice.
 pub(crate) type Pick = u64;
 
@@ -213,10 +271,21 @@ impl Story {
     /// The story of a seed. Each seed leaves out some kinds of operations altogether, so that the
     /// others come in combinations that they would not have if all took their turns.
     pub(crate) fn draw(seed: u64, place: Place) -> Self {
+        Self::draw_in(Era::Now, seed, place)
+    }
+
+    /// What the seed once stood for.
+    pub(crate) fn draw_of_before_group_commit(seed: u64, place: Place) -> Self {
+        Self::draw_in(Era::BeforeGroupCommit, seed, place)
+    }
+
+    fn draw_in(era: Era, seed: u64, place: Place) -> Self {
         let mut random = Random::new(seed);
         let simulated = place == Place::SimulatedDisk;
-        let kinds: Vec<(u64, Kind)> = KINDS
-            .iter()
+        let kinds = KINDS_BEFORE_GROUP_COMMIT.iter();
+        let newer = if era == Era::Now { KINDS_OF_GROUP_COMMIT } else { &[] };
+        let kinds: Vec<(u64, Kind)> = kinds
+            .chain(newer)
             .filter(|(_, kind)| simulated || !kind.needs_simulation())
             .filter(|(_, kind)| matches!(kind, Kind::Append) || random.chance(60))
             .copied()
@@ -234,7 +303,7 @@ impl Story {
         });
         let operations = operations.collect();
         let fault = (simulated && random.chance(20)).then(|| Kind::Faults.draw(&mut random));
-        Self { seed, fault, shape: random.next(), operations }
+        Self { seed, era, fault, shape: random.next(), operations }
     }
 }
 
@@ -261,9 +330,14 @@ enum Kind {
     CrashSoon,
     CrashWhileOpening,
     FailWhileOpening,
+    Batch,
+    Submit,
+    Tickets,
+    All,
+    Share,
 }
 
-const KINDS: &[(u64, Kind)] = &[
+const KINDS_BEFORE_GROUP_COMMIT: &[(u64, Kind)] = &[
     (34, Kind::Append),
     (6, Kind::Epoch),
     (6, Kind::ReadyMade),
@@ -285,6 +359,9 @@ const KINDS: &[(u64, Kind)] = &[
     (3, Kind::CrashWhileOpening),
     (4, Kind::FailWhileOpening),
 ];
+
+const KINDS_OF_GROUP_COMMIT: &[(u64, Kind)] =
+    &[(8, Kind::Batch), (10, Kind::Submit), (16, Kind::Tickets), (5, Kind::All), (9, Kind::Share)];
 
 impl Kind {
     const fn needs_simulation(self) -> bool {
@@ -407,6 +484,38 @@ impl Kind {
                 sticky: random.chance(20),
                 full: random.chance(15),
                 part: pick,
+            },
+            Self::Batch => Operation::Batch {
+                core,
+                count: random.below(12),
+                value_bytes: random.value_bytes() / 4,
+            },
+            Self::Submit => match random.below(3) {
+                0 => Operation::TrySubmit { core },
+                _ => Operation::Submit { core },
+            },
+            Self::Tickets => {
+                let what = random.pick([
+                    WithTicket::Wait,
+                    WithTicket::WaitABit,
+                    WithTicket::Ask,
+                    WithTicket::Ask,
+                    WithTicket::Poll,
+                    WithTicket::Poll,
+                    WithTicket::Clone,
+                    WithTicket::Drop,
+                ]);
+                Operation::Ticket { pick, what }
+            }
+            Self::All => match random.below(2) {
+                0 => Operation::SyncAll,
+                _ => Operation::Watch,
+            },
+            Self::Share => match random.below(6) {
+                0..=2 => Operation::Share { core, by_dropping: random.chance(40) },
+                3 => Operation::CloneShared { core },
+                4 => Operation::DropShared { core },
+                _ => Operation::Unshare { core },
             },
             Self::Look => match random.below(2) {
                 0 => Operation::Look,

@@ -3,6 +3,8 @@
 //! It is a list of entries and a number, how many of them were acked. Power loss leaves any
 //! prefix of the list that has at least those.
 
+use std::ops::Range;
+
 use laminar_wal::WalEntry;
 
 use crate::Checked;
@@ -48,8 +50,12 @@ pub(crate) struct Known {
     pub(crate) timestamp_ns: Option<i64>,
     pub(crate) timestamp_floor: i64,
     pub(crate) timestamp_ceiling: i64,
+    /// Of its record, which a batch's entries share.
     pub(crate) position: u64,
     pub(crate) end: u64,
+    /// How many entries of the same batch stand before it and behind it.
+    before_in_batch: usize,
+    behind_in_batch: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,15 +117,37 @@ impl CoreModel {
 
     pub(crate) fn append(&mut self, entry: WalEntry, timestamp_ns: Option<i64>, position: u64) {
         let end = position + record_bytes(&entry);
+        self.add(entry, timestamp_ns, position..end, (0, 0));
+    }
+
+    /// Adds the entries of an atomic batch. Each takes at least a nanosecond.
+    pub(crate) fn append_batch(&mut self, entries: Vec<WalEntry>, position: u64) {
+        let end = position + batch_record_bytes(&entries);
+        let count = entries.len();
+        for (before, entry) in entries.into_iter().enumerate() {
+            self.timestamp_ceiling = self.timestamp_ceiling.saturating_add(1);
+            self.add(entry, None, position..end, (before, count - before - 1));
+        }
+    }
+
+    fn add(
+        &mut self,
+        entry: WalEntry,
+        timestamp_ns: Option<i64>,
+        record: Range<u64>,
+        (before_in_batch, behind_in_batch): (usize, usize),
+    ) {
         self.entries.push(Known {
             entry,
             timestamp_ns,
             timestamp_floor: self.timestamp_floor,
             timestamp_ceiling: self.timestamp_ceiling,
-            position,
-            end,
+            position: record.start,
+            end: record.end,
+            before_in_batch,
+            behind_in_batch,
         });
-        self.position = end;
+        self.position = record.end;
         if let Some(timestamp_ns) = timestamp_ns {
             self.timestamp_floor = timestamp_ns;
         }
@@ -134,6 +162,18 @@ impl CoreModel {
 
     pub(crate) fn ack_all(&mut self) {
         self.ack(self.entries.len(), self.position);
+    }
+
+    /// Everything below `position` survives from now on, by what the log says of itself.
+    pub(crate) fn ack_below(&mut self, position: u64) {
+        let entries = self.entries.iter().take_while(|known| known.end <= position).count();
+        self.ack(entries, position);
+    }
+
+    /// The entries that share a record with the one at `index`.
+    pub(crate) fn record_of(&self, index: usize) -> Range<usize> {
+        let known = &self.entries[index];
+        index - known.before_in_batch..index + known.behind_in_batch + 1
     }
 
     /// The log was cut; everything before was acked.
@@ -200,6 +240,13 @@ impl CoreModel {
                 ));
             }
         };
+        if self.entries.get(count).is_some_and(|next| next.before_in_batch > 0) {
+            return Err(format!(
+                "core {core}: {count} entries were recovered, and the last of them are a part of \
+                 the batch {:?}",
+                self.record_of(count)
+            ));
+        }
         if recovered.next_sequence != count as u64 {
             return Err(format!(
                 "core {core}: {count} entries were recovered, and the next sequence is {}",
@@ -280,6 +327,12 @@ impl Known {
 
 pub(crate) fn is_barrier(entry: &WalEntry) -> bool {
     matches!(entry.operation, laminar_wal::WalOperation::EpochBarrier { .. })
+}
+
+/// What an atomic batch takes of the log.
+pub(crate) fn batch_record_bytes(entries: &[WalEntry]) -> u64 {
+    // A header before each archive, as long as a record's own.
+    RECORD_HEADER_BYTES + entries.iter().map(record_bytes).sum::<u64>()
 }
 
 /// What an entry takes of the log, without the mark of its batch.

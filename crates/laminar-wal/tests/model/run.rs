@@ -1,5 +1,6 @@
 //! Doing operations on a log and on its model, and comparing the two after each.
 
+mod group_commit;
 mod looking;
 mod opening;
 
@@ -12,13 +13,15 @@ use wal_writer::LogOptions;
 
 use crate::Checked;
 use crate::disk::{self, Disk};
-use crate::operations::{Boundary, Ending, Operation, Pick, Random, Shape, Story, Wrong};
+use crate::operations::{Boundary, Ending, Era, Operation, Pick, Random, Shape, Story, Wrong};
 use crate::oracle::{CoreModel, DoubtfulCut, MARK_BYTES, is_barrier};
+use group_commit::{Shared, Ticket};
 
 /// A log, the disk under it, and the model of both.
 #[derive(Debug)]
 pub(crate) struct Run {
     disk: Disk,
+    era: Era,
     /// Where the run's own small choices come from, such as the bytes of keys and values.
     random: Random,
     cores: BTreeMap<u16, CoreModel>,
@@ -28,6 +31,7 @@ pub(crate) struct Run {
     openings: u64,
     requests: Vec<Request>,
     proofs: Vec<Proof>,
+    tickets: Vec<Ticket>,
     disk_is_full: bool,
     /// An opening has returned `Ok` once, so the log is there.
     log_was_made: bool,
@@ -40,6 +44,10 @@ struct OpenLog {
     /// `None` if one core's writer holds the log alone.
     wal: Option<Wal>,
     writers: BTreeMap<u16, Writer>,
+    /// A core has a writer, or shared ones, or was found poisoned.
+    shared: BTreeMap<u16, Shared>,
+    /// How far somebody who cannot lead asked for, and in which life.
+    asked: BTreeMap<u16, (Life, u64)>,
     options: LogOptions,
     /// The first cause of each core that was found poisoned.
     first_causes: BTreeMap<u16, String>,
@@ -55,6 +63,8 @@ struct Writer {
     epoch: u64,
     synced_position: u64,
     synced_sequence: u64,
+    /// So many entries, up to there, are out of its hands.
+    submitted: (usize, u64),
 }
 
 /// What tells a life of a core's log from any other.
@@ -82,15 +92,17 @@ struct Proof {
 }
 
 impl Run {
-    pub(crate) fn new(disk: Disk, seed: u64) -> Self {
+    pub(crate) fn new(disk: Disk, story: &Story) -> Self {
         Self {
             disk,
-            random: Random::new(!seed),
+            era: story.era,
+            random: Random::new(!story.seed),
             cores: BTreeMap::new(),
             log: None,
             openings: 0,
             requests: Vec::new(),
             proofs: Vec::new(),
+            tickets: Vec::new(),
             disk_is_full: false,
             log_was_made: false,
             crash_soon: None,
@@ -149,8 +161,14 @@ impl Run {
                 self.append(core, WalOperation::Checkpoint { id })
             }
             Operation::Barrier { core } => {
-                let epoch = self.writer(core).map_or(0, |writer| writer.epoch);
-                self.append(core, WalOperation::EpochBarrier { epoch })
+                let core = self.appending_core(core);
+                let epoch = core.map_or(0, |core| *self.epoch_mut(core));
+                core.map_or(Ok(()), |core| {
+                    self.append(core.into(), WalOperation::EpochBarrier { epoch })
+                })
+            }
+            Operation::Batch { core, count, value_bytes } => {
+                self.append_batch(core, count, value_bytes)
             }
             Operation::SetEpoch { core, by } => self.set_epoch(core, by),
             Operation::ReadyMade { core, epoch_by, time_by_ns, is_barrier, wrong } => {
@@ -166,6 +184,15 @@ impl Run {
                 Ok(())
             }
             Operation::MarkSynced { core, pick } => self.mark_synced(core, pick),
+            Operation::Submit { core } => self.submit(core),
+            Operation::TrySubmit { core } => self.try_submit(core),
+            Operation::Ticket { pick, what } => self.do_with_ticket(pick, what),
+            Operation::SyncAll => self.sync_all(),
+            Operation::Watch => self.watch(),
+            Operation::Share { core, by_dropping } => self.share(core, by_dropping),
+            Operation::CloneShared { core } => self.clone_shared(core),
+            Operation::DropShared { core } => self.drop_shared(core),
+            Operation::Unshare { core } => self.unshare(core),
             Operation::Truncate { core, to, pick } => self.truncate(core, to, pick),
             Operation::Reset { core } => self.reset(core),
             Operation::RetakeWriter { core, closing } => self.retake_writer(core, closing),
@@ -207,6 +234,7 @@ impl Run {
         match *operation {
             Operation::RunJobs => {
                 machine.run_jobs();
+                return self.whoever_asked_is_served();
             }
             Operation::RunOneJob => {
                 machine.run_one_job();
@@ -236,14 +264,16 @@ impl Run {
     // ---- appending ----
 
     fn append(&mut self, core: Pick, operation: WalOperation) -> Checked {
-        let Some(core) = self.writing_core(core) else {
+        let Some(core) = self.appending_core(core) else {
             return Ok(());
         };
         let sequence = self.model(core).sequence();
-        let writer = self.writer_of(core);
-        let entry =
-            WalEntry { epoch: writer.epoch, sequence, core_id: core, timestamp_ns: 0, operation };
-        let writer = &mut writer.writer;
+        let epoch = *self.epoch_mut(core);
+        let entry = WalEntry { epoch, sequence, core_id: core, timestamp_ns: 0, operation };
+        let Some(Writer { writer, .. }) = self.log_mut().writers.get_mut(&core) else {
+            let result = self.append_shared(core, &entry);
+            return self.appended(core, entry, None, result);
+        };
         let result = match &entry.operation {
             WalOperation::Put { key, value } => writer.append_put(key, value),
             WalOperation::Delete { key } => writer.append_delete(key),
@@ -330,18 +360,8 @@ impl Run {
         match result {
             Ok(_) if is_too_large => Err("a record above the limit was accepted".to_owned()),
             Ok(position) => {
-                self.is_not_poisoned(core, "an append")?;
-                self.note_wall_clock(core);
+                self.is_appended_at(core, position)?;
                 let model = self.model(core);
-                // A mark before it, and one more if a segment was sealed by a batch of its own.
-                let marks_bytes = position.wrapping_sub(model.position);
-                let marks = [0, MARK_BYTES, 2 * MARK_BYTES];
-                if !marks.contains(&marks_bytes) || (model.position == 0 && position != 0) {
-                    return Err(format!(
-                        "the log ended at {}, and the next record went to {position}",
-                        model.position
-                    ));
-                }
                 // Each entry without a time of its own takes at least a nanosecond.
                 model.timestamp_ceiling = model.timestamp_ceiling.saturating_add(1);
                 if let Some(timestamp_ns) = timestamp_ns {
@@ -349,7 +369,7 @@ impl Run {
                 }
                 let epoch = entry.epoch + u64::from(is_barrier(&entry));
                 model.append(entry, timestamp_ns, position);
-                self.writer_of(core).epoch = epoch;
+                *self.epoch_mut(core) = epoch;
                 Ok(())
             }
             Err(WalError::RecordTooLarge { .. }) if is_too_large => Ok(()),
@@ -358,15 +378,36 @@ impl Run {
         self.check_writer(core)
     }
 
+    /// A record went where the log ended.
+    fn is_appended_at(&mut self, core: u16, position: u64) -> Checked {
+        self.is_not_poisoned(core, "an append")?;
+        self.note_wall_clock(core);
+        let model = self.model(core);
+        // A mark before it, and one more if a segment was sealed by a batch of its own.
+        let marks_bytes = position.wrapping_sub(model.position);
+        let marks = [0, MARK_BYTES, 2 * MARK_BYTES];
+        if !marks.contains(&marks_bytes) || (model.position == 0 && position != 0) {
+            return Err(format!(
+                "the log ended at {}, and the next record went to {position}",
+                model.position
+            ));
+        }
+        Ok(())
+    }
+
     fn set_epoch(&mut self, core: Pick, by: i64) -> Checked {
-        let Some(writer) = self.writer(core) else {
+        let Some(core) = self.appending_core(core) else {
             return Ok(());
         };
-        let before = writer.epoch;
+        let before = *self.epoch_mut(core);
         let epoch = before.saturating_add_signed(by);
-        match writer.writer.set_epoch(epoch) {
+        let set = match self.log_mut().writers.get_mut(&core) {
+            Some(writer) => writer.writer.set_epoch(epoch),
+            None => self.a_handle_of(core).set_epoch(epoch),
+        };
+        match set {
             Ok(()) if epoch >= before => {
-                writer.epoch = epoch;
+                *self.epoch_mut(core) = epoch;
                 Ok(())
             }
             Err(WalError::EpochRegressed { requested, current, .. })
@@ -381,10 +422,14 @@ impl Run {
     // ---- making durable ----
 
     fn sync(&mut self, core: Pick) -> Checked {
-        let Some(core) = self.writing_core(core) else {
+        let Some(core) = self.appending_core(core) else {
             return Ok(());
         };
-        match self.writer_of(core).writer.sync() {
+        let synced = match self.log_mut().writers.get_mut(&core) {
+            Some(writer) => writer.writer.sync(),
+            None => self.a_handle_of(core).sync(),
+        };
+        match synced {
             Ok(()) => {
                 self.is_not_poisoned(core, "a sync")?;
                 self.model(core).doubtful_cuts.clear();
@@ -409,6 +454,7 @@ impl Run {
                     return Err(format!("{request:?} for a log that ends at {position}"));
                 }
                 self.requests.push(Request { request, life, position, entries });
+                self.all_is_submitted(core);
                 Ok(())
             }
             Err(error) => self.excuse(core, &error, MayBeFull::No),
@@ -488,15 +534,16 @@ impl Run {
         }
         let model = self.model(core);
         let end = (model.entries.len(), model.position);
-        let chosen = index(pick / 4, model.entries.len()).map(|at| (at, &model.entries[at]));
+        let chosen = index(pick / 4, model.entries.len());
+        let chosen = chosen.map(|at| (model.record_of(at), &model.entries[at]));
         let mut nearest = None;
         let (entries, position) = match (to, chosen) {
-            (Boundary::BeforeAnEntry, Some((at, entry))) => (at, entry.position),
-            (Boundary::BehindAnEntry, Some((at, entry))) => (at + 1, entry.end),
-            (Boundary::InsideAnEntry, Some((at, entry))) => {
+            (Boundary::BeforeAnEntry, Some((record, entry))) => (record.start, entry.position),
+            (Boundary::BehindAnEntry, Some((record, entry))) => (record.end, entry.end),
+            (Boundary::InsideAnEntry, Some((record, entry))) => {
                 nearest = Some((entry.position, entry.end));
                 let within = 1 + pick % (entry.end - entry.position - 1);
-                (at, entry.position + within)
+                (record.start, entry.position + within)
             }
             (Boundary::BeyondTheEnd, _) => (end.0, end.1 + 1 + pick % 100),
             (Boundary::End, _) | (_, None) => end,
@@ -609,7 +656,8 @@ impl Run {
         let Some(wal) = &self.log().wal else {
             return Ok(());
         };
-        let cores: Vec<u16> = self.log().writers.keys().copied().collect();
+        let cores = self.log().writers.keys().chain(self.log().shared.keys());
+        let cores: Vec<u16> = cores.copied().collect();
         if cores.is_empty() {
             return Ok(());
         }
@@ -622,6 +670,7 @@ impl Run {
             }
         }
         self.log_mut().writers.clear();
+        self.log_mut().shared.clear();
         let Some(wal) = &self.log().wal else {
             return Ok(());
         };
@@ -661,7 +710,8 @@ impl Run {
                 "core {core}: its writer begins with epoch {epoch}, below {lowest}"
             ));
         }
-        let writer = Writer { writer, epoch, synced_position, synced_sequence };
+        let submitted = (model.entries.len(), model.position);
+        let writer = Writer { writer, epoch, synced_position, synced_sequence, submitted };
         self.log_mut().writers.insert(core, writer);
         self.check_writer(core)
     }
@@ -670,15 +720,20 @@ impl Run {
         let log = self.log_mut();
         let mut wal = log.wal.take();
         let writers = std::mem::take(&mut log.writers);
+        let mut shared = std::mem::take(&mut log.shared);
         let cores: Vec<u16> = match &wal {
             Some(wal) => (0..u16::try_from(wal.core_count()).unwrap_or(u16::MAX)).collect(),
-            None => writers.keys().copied().collect(),
+            None => writers.keys().chain(shared.keys()).copied().collect(),
         };
         let mut is_clean = true;
+        if let Ending::WritersThenLog = ending {
+            shared.clear();
+        }
+        let all_are_back = writers.is_empty() && shared.is_empty();
         if let (Ending::LogThenWriters, Some(wal)) = (ending, wal.take()) {
             match wal.close() {
-                Err(WalError::WriterTaken { .. }) if !writers.is_empty() => {}
-                Ok(()) if writers.is_empty() => {}
+                Err(WalError::WriterTaken { .. }) if !all_are_back => {}
+                Ok(()) if all_are_back => {}
                 Ok(()) => return Err("the log was closed while writers were out".to_owned()),
                 Err(error) => {
                     is_clean = false;
@@ -709,7 +764,7 @@ impl Run {
                     self.excuse_any(&error)?;
                 }
             }
-            (_, wal) => drop(wal),
+            (_, wal) => drop((wal, shared)),
         }
         if self.has_failed() {
             self.log = None;
@@ -751,11 +806,6 @@ impl Run {
         writers.keys().nth(at).copied()
     }
 
-    fn writer(&mut self, pick: Pick) -> Option<&mut Writer> {
-        let core = self.writing_core(pick)?;
-        self.log_mut().writers.get_mut(&core)
-    }
-
     fn writer_of(&mut self, core: u16) -> &mut Writer {
         self.log_mut().writers.get_mut(&core).expect("its writer is out")
     }
@@ -777,9 +827,11 @@ impl Run {
         let model = self.model(core);
         model.ack_all();
         let (position, sequence) = (model.position, model.sequence());
-        let writer = self.writer_of(core);
-        writer.synced_position = position;
-        writer.synced_sequence = sequence;
+        if let Some(writer) = self.log_mut().writers.get_mut(&core) {
+            writer.synced_position = position;
+            writer.synced_sequence = sequence;
+        }
+        self.all_is_submitted(core);
     }
 
     fn note_wall_clock(&mut self, core: u16) {
@@ -833,8 +885,10 @@ impl Run {
     }
 
     fn check_writers(&mut self) -> Checked {
-        let cores: Vec<u16> = self.log().writers.keys().copied().collect();
+        let cores = self.log().writers.keys().chain(self.log().shared.keys());
+        let cores: Vec<u16> = cores.copied().collect();
         cores.into_iter().try_for_each(|core| self.check_writer(core))?;
+        self.check_tickets()?;
         match self.disk.simulation().map_or(0, wal_sim::SimStorage::jobs_panicked) {
             0 => Ok(()),
             panicked => Err(format!("{panicked} jobs have panicked")),
@@ -845,10 +899,10 @@ impl Run {
     fn check_writer(&mut self, core: u16) -> Checked {
         let model = self.model(core);
         let (position, sequence) = (model.position, model.sequence());
-        let Some(Writer { writer, epoch, synced_position, synced_sequence }) =
+        let Some(Writer { writer, epoch, synced_position, synced_sequence, .. }) =
             self.log().writers.get(&core)
         else {
-            return Ok(());
+            return self.check_shared(core);
         };
         let expected =
             (core, position, sequence, *epoch, *synced_position, sequence - synced_sequence);

@@ -13,6 +13,10 @@
     reason = "a helper of tests fails the test that called it"
 )]
 
+pub(crate) mod clients;
+pub(crate) mod disks;
+pub(crate) mod tasks;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
@@ -20,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_wal::{
-    CoreReport, CoreWalWriter, Recovery, RecoveryReport, Storage, Wal, WalEntry, WalError,
-    WalOperation, WalOptions,
+    CoreReport, CoreWalWriter, Recovery, RecoveryReport, SharedWriter, Storage, SyncTicket, Wal,
+    WalEntry, WalError, WalOperation, WalOptions, WriteBatch,
 };
 use wal_sim::{CrashPlan, Granularity, SimStorage};
 use wal_storage::Result;
@@ -67,6 +71,40 @@ pub(crate) fn crash_plans(random: Range<u64>) -> Vec<CrashPlan> {
         .collect()
 }
 
+/// A splitmix64 generator: the same seed, the same choices, on every machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A number below `bound`, which is not 0, as an index or a count.
+    pub(crate) const fn size(&mut self, bound: usize) -> usize {
+        self.below(bound as u64) as usize
+    }
+
+    /// True `percent` times of a hundred.
+    pub(crate) const fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
 /// Says something that a reader of the test's output must not miss: past the capture of passing
 /// tests' output, which holds back only what the print macros write.
 pub(crate) fn say(what: &str) {
@@ -78,6 +116,8 @@ pub(crate) fn say(what: &str) {
 pub(crate) enum Step {
     /// A put with a value of so many bytes.
     Append(u16, usize),
+    /// An atomic batch of so many puts with values of so many bytes.
+    Batch(u16, usize, usize),
     Barrier(u16),
     Sync(u16),
     /// Keeps this many entries.
@@ -95,8 +135,8 @@ pub(crate) enum Step {
     Kill,
 }
 
-/// Appends, full buffers that are written without a sync, syncs, full segments, quiet times,
-/// barriers, writers given back, cuts, openings and kills, on two cores.
+/// Appends, atomic batches, full buffers that are written without a sync, syncs, full segments,
+/// quiet times, barriers, writers given back, cuts, openings and kills, on two cores.
 pub(crate) const LONG_LIFE: &[Step] = {
     use Step::*;
     &[
@@ -148,7 +188,7 @@ pub(crate) const LONG_LIFE: &[Step] = {
         Append(0, 3500),
         Sync(0),
         Append(0, 3500),
-        Append(0, 3500),
+        Batch(0, 3, 1000),
         Append(0, 3500),
         Jobs,
         Append(0, 3500),
@@ -156,6 +196,7 @@ pub(crate) const LONG_LIFE: &[Step] = {
         Sync(1),
         Reset(1),
         Append(1, 8),
+        Batch(1, 20, 9),
         Sync(1),
         Reopen,
         Append(1, 70),
@@ -245,6 +286,7 @@ impl TestLog {
     pub(crate) fn perform(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Append(core, bytes) => self.append(core, bytes).map(drop),
+            Step::Batch(core, count, bytes) => self.batch(core, count, bytes).map(drop),
             Step::Barrier(core) => self.barrier(core).map(drop),
             Step::Sync(core) => self.sync(core),
             Step::Truncate(core, keep) => self.truncate(core, keep),
@@ -294,6 +336,21 @@ impl TestLog {
         self.appended(core, operation, |writer| writer.append_put(&key, &value))
     }
 
+    /// As [`append`](Self::append), with a handle that others may use too.
+    pub(crate) fn append_shared(
+        &mut self,
+        core: u16,
+        writer: &SharedWriter,
+        value_bytes: usize,
+    ) -> Result<SyncTicket> {
+        let model = self.model.core_mut(core);
+        let count = model.entries.len();
+        let (key, value) = (format!("{core}-{count}").into_bytes(), vec![b's'; value_bytes]);
+        let operation = WalOperation::Put { key: key.clone(), value: value.clone() };
+        model.entries.push(Logged { epoch: writer.epoch(), operation });
+        writer.append_put(&key, &value)
+    }
+
     pub(crate) fn append_n(&mut self, core: u16, count: usize) -> Result<()> {
         (0..count).try_for_each(|_| self.append(core, 40).map(drop))
     }
@@ -309,25 +366,64 @@ impl TestLog {
         self.appended(core, operation, CoreWalWriter::append_epoch_barrier)
     }
 
+    /// Appends an atomic batch of so many puts, each with a key of its own.
+    pub(crate) fn batch(&mut self, core: u16, count: usize, value_bytes: usize) -> Result<u64> {
+        let first = self.model.core(core).entries.len();
+        let mut batch = WriteBatch::new();
+        let operations = (first..first + count).map(|n| {
+            let key = format!("{core}-{n}").into_bytes();
+            let value = vec![b'A' + (n % 26) as u8; value_bytes];
+            batch.put(&key, &value);
+            WalOperation::Put { key, value }
+        });
+        let operations = operations.collect();
+        self.batch_appended(core, &batch, operations)
+    }
+
+    /// Appends a batch that stands for these operations.
+    pub(crate) fn batch_appended(
+        &mut self,
+        core: u16,
+        batch: &WriteBatch,
+        operations: Vec<WalOperation>,
+    ) -> Result<u64> {
+        assert_eq!((batch.len(), batch.is_empty()), (operations.len(), operations.is_empty()));
+        self.all_appended(core, operations, |writer| writer.append_batch(batch))
+    }
+
     fn appended(
         &mut self,
         core: u16,
         operation: WalOperation,
         append: impl FnOnce(&mut CoreWalWriter) -> Result<u64>,
     ) -> Result<u64> {
+        self.all_appended(core, vec![operation], append)
+    }
+
+    fn all_appended(
+        &mut self,
+        core: u16,
+        operations: Vec<WalOperation>,
+        append: impl FnOnce(&mut CoreWalWriter) -> Result<u64>,
+    ) -> Result<u64> {
         let writer = self.writers.get_mut(&core).expect("the writer is taken");
         let before = (writer.position(), writer.sequence(), writer.epoch());
-        let logged = Logged { epoch: writer.epoch(), operation };
-        self.model.core_mut(core).entries.push(logged);
+        let epoch = writer.epoch();
+        let model = self.model.core_mut(core);
+        let (first, count) = (model.entries.len(), operations.len());
+        let logged = operations.into_iter().map(|operation| Logged { epoch, operation });
+        model.entries.extend(logged);
+        model.batches.push(first..first + count);
         let appended = append(writer);
         let after = (writer.position(), writer.sequence(), writer.epoch());
         self.keep_moments();
         let model = self.model.core_mut(core);
         match &appended {
-            Ok(position) => model.positions.push(*position),
+            Ok(position) => model.positions.extend(std::iter::repeat_n(*position, count)),
             Err(_) => {
                 assert_eq!(before, after, "a failed append leaves everything as it was");
-                model.entries.pop();
+                model.entries.truncate(first);
+                model.batches.pop();
             }
         }
         appended
@@ -418,6 +514,11 @@ impl TestLog {
         self.model.core_mut(core).all_acked();
         self.writers.insert(core, writer);
         Ok(())
+    }
+
+    /// Gives a core's writer back; what it appended is not acked by that.
+    pub(crate) fn drop_writer(&mut self, core: u16) {
+        self.writers.remove(&core);
     }
 
     /// Closes the log: everything is acked if that succeeds.
@@ -533,6 +634,8 @@ pub(crate) struct Model {
 pub(crate) struct CoreModel {
     pub(crate) entries: Vec<Logged>,
     pub(crate) positions: Vec<u64>,
+    /// Which entries are there together or not at all.
+    batches: Vec<Range<usize>>,
     pub(crate) acked: usize,
     /// The log is being cut to this many entries: it may have that many, or still all.
     pub(crate) cut_under_way: Option<usize>,
@@ -550,6 +653,7 @@ impl Model {
         const NOTHING: &CoreModel = &CoreModel {
             entries: Vec::new(),
             positions: Vec::new(),
+            batches: Vec::new(),
             acked: 0,
             cut_under_way: None,
         };
@@ -589,6 +693,7 @@ impl CoreModel {
     fn keep(&mut self, count: usize) {
         self.entries.truncate(count);
         self.positions.truncate(count);
+        self.batches.retain(|batch| batch.end <= count);
         self.acked = count;
         self.cut_under_way = None;
     }
@@ -611,6 +716,13 @@ impl CoreModel {
         }
         if found.len() < self.acked && self.cut_under_way != Some(found.len()) {
             return Err(format!("{} entries are acked, {} came back", self.acked, found.len()));
+        }
+        let torn = |batch: &&Range<usize>| batch.start < found.len() && found.len() < batch.end;
+        if let Some(batch) = self.batches.iter().find(torn) {
+            return Err(format!(
+                "of the batch {batch:?} only some came back, up to {}",
+                found.len()
+            ));
         }
         // Recovered is durable.
         self.keep(found.len());

@@ -134,7 +134,8 @@ impl Found {
             return Ok(());
         };
         let position = model.entries[at].position;
-        for (from_position, first) in [(position, at), (position + 8, at + 1)] {
+        let record = model.record_of(at);
+        for (from_position, first) in [(position, record.start), (position + 8, record.end)] {
             let replay = self.replay.clone().from_positions(&[(model.core, from_position)]);
             let mut replayed = Vec::new();
             let visited =

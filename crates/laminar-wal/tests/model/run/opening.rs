@@ -1,6 +1,8 @@
 //! The beginnings and ends of processes: opening, killing, power loss, and these in each other.
 
-use laminar_wal::{Recovery, Wal, WalError};
+use std::time::Duration;
+
+use laminar_wal::{GroupCommit, Recovery, Wal, WalError};
 use wal_format::Membership;
 use wal_sim::OperationKind;
 use wal_writer::{CoreSelection, CoreWalWriter, LogOptions};
@@ -9,7 +11,7 @@ use super::looking::{Found, entries_of_each_core};
 use super::{OpenLog, Run, Writer};
 use crate::Checked;
 use crate::disk::{Disk, crash_plan};
-use crate::operations::{Pick, Random, Shape};
+use crate::operations::{Era, Pick, Random, Shape};
 use crate::oracle::CoreModel;
 
 /// A directory may hold the log of this one core alone.
@@ -21,7 +23,7 @@ impl Run {
         loop {
             let found = Found::on(&self.disk.frozen())?;
             self.check_found(&found)?;
-            let (selection, options) = draw(shape, newest_membership(&found));
+            let (selection, options) = draw(shape, newest_membership(&found), self.era);
             self.refuses_what_is_not_there(&found, &options)?;
             self.openings += 1;
             if let Some(machine) = self.disk.simulation() {
@@ -54,7 +56,7 @@ impl Run {
         for after in after {
             let found = Found::on(&self.disk.frozen())?;
             self.check_found(&found)?;
-            let (selection, options) = draw(random.next(), newest_membership(&found));
+            let (selection, options) = draw(random.next(), newest_membership(&found), self.era);
             if let Some(machine) = self.disk.simulation() {
                 machine.halt_at(machine.operations() + after);
             }
@@ -132,6 +134,7 @@ impl Run {
         let dead = machine.clone();
         self.log = None;
         self.requests.clear();
+        self.tickets.clear();
         dead.forget_jobs();
         self.disk = Disk::Simulated(next);
         self.crash_soon = None;
@@ -223,6 +226,8 @@ impl Run {
         self.log = Some(OpenLog {
             wal,
             writers: std::collections::BTreeMap::new(),
+            shared: std::collections::BTreeMap::new(),
+            asked: std::collections::BTreeMap::new(),
             options,
             first_causes: std::collections::BTreeMap::new(),
             cuts: std::collections::BTreeMap::new(),
@@ -236,7 +241,8 @@ impl Run {
             let epoch = writer.epoch();
             let model = self.model(core);
             let (synced_position, synced_sequence) = (model.position, model.sequence());
-            let writer = Writer { writer, epoch, synced_position, synced_sequence };
+            let submitted = (model.entries.len(), model.position);
+            let writer = Writer { writer, epoch, synced_position, synced_sequence, submitted };
             self.log_mut().writers.insert(core, writer);
         }
         self.check_writers()
@@ -292,16 +298,26 @@ fn newest_membership(found: &Found) -> Option<Membership> {
 
 /// For which cores and with which sizes a log is opened. All sizes are tiny, so that segments
 /// end, buffers fill and records do not fit all the time.
-fn draw(shape: Shape, members: Option<Membership>) -> (CoreSelection, LogOptions) {
+fn draw(shape: Shape, members: Option<Membership>, era: Era) -> (CoreSelection, LogOptions) {
     let mut random = Random::new(shape);
     let batch_bytes = random.pick([4096, 8192, 16_384]);
-    let options = LogOptions {
+    let mut options = LogOptions {
         segment_bytes: random.pick([24 * 1024, 28 * 1024, 32 * 1024, 64 * 1024]),
         max_record_bytes: random.pick([4096, 12_288, 40_960, 65_536]),
         batch_bytes,
         in_flight_bytes: 2 * batch_bytes,
         ..LogOptions::default()
     };
+    if era == Era::Now {
+        let mut random = Random::new(!shape);
+        options.in_flight_bytes = batch_bytes * random.pick([2, 2, 2, 3, 5]);
+        options.group_commit = GroupCommit {
+            // A thread that waits does wait so long.
+            max_delay: Duration::from_micros(random.pick([0, 0, 0, 0, 50])),
+            max_bytes: random.pick([u64::MAX, 0, 3000]),
+            max_entries: random.pick([u64::MAX, 1, 5]),
+        };
+    }
     let alone = random.chance(30);
     let cores = u16::try_from(1 + random.below(4)).unwrap_or(1);
     let selection = match members {
