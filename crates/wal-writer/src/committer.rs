@@ -12,6 +12,7 @@ use wal_storage::{Job, JobKind, Storage};
 
 use crate::core_log::LogShared;
 use crate::lead::{DeviceSide, lead_together};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, yield_now};
 
 /// How long the background waits for more to do before its thread goes to sleep.
@@ -21,6 +22,8 @@ pub(crate) struct Committer {
     job: Job,
     /// For when the job's next run is ordered, by the storage's clock.
     ordered_for: Mutex<Option<Duration>>,
+    /// The last order found no thread to run it.
+    has_no_thread: AtomicBool,
 }
 
 impl Committer {
@@ -30,7 +33,7 @@ impl Committer {
                 commit(&log);
             }
         });
-        Self { job, ordered_for: Mutex::new(None) }
+        Self { job, ordered_for: Mutex::new(None), has_no_thread: AtomicBool::new(false) }
     }
 
     /// Orders a run for when `delay` has passed, unless one is ordered for then or earlier.
@@ -41,13 +44,17 @@ impl Committer {
         if ordered_for.is_some_and(|ordered| ordered <= at) {
             return true;
         }
-        *ordered_for = Some(at);
-        drop(ordered_for);
+        // Under the lock: nobody may rely on an order that then finds no thread.
         let ordered = log.storage.spawn(JobKind::Lead, delay, Arc::clone(&self.job)).is_ok();
-        if !ordered {
-            self.forget_order();
-        }
+        *ordered_for = ordered.then_some(at);
+        self.has_no_thread.store(!ordered, Ordering::Relaxed);
         ordered
+    }
+
+    /// Whether, as far as is known, the storage has a thread to run what is ordered. Who was
+    /// promised to be served, and is woken although he was not, asks this.
+    pub(crate) fn has_thread(&self) -> bool {
+        !self.has_no_thread.load(Ordering::Relaxed)
     }
 
     /// Stays awake for a moment, in case those who were just served come again: to fall asleep and

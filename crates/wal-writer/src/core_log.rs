@@ -386,20 +386,10 @@ impl CoreLog {
     /// # Errors
     ///
     /// As [`close`](Self::close), if that is what happened.
-    pub(crate) fn return_seat(self: &Arc<Self>, mut open_batch: OpenBatch) -> Result<()> {
-        open_batch.close_to_be_synced(self);
-        let goal = self.goal(&open_batch);
+    pub(crate) fn return_seat(self: &Arc<Self>, open_batch: OpenBatch) -> Result<()> {
         let mut seat = self.seat();
-        if seat.log_is_gone {
-            drop(seat);
-            return self.finish(&mut open_batch);
-        }
         seat.open_batch = Some(open_batch);
-        drop(seat);
-        if !self.hand_over(goal) {
-            self.lead_to(goal, Wanted::Now, None)?;
-        }
-        Ok(())
+        self.leave_seat(seat)
     }
 
     /// Lets one more handle use the open batch where it is.
@@ -432,13 +422,29 @@ impl CoreLog {
     pub(crate) fn unshare_seat(self: &Arc<Self>) {
         let mut seat = self.seat();
         seat.shared_writers = seat.shared_writers.saturating_sub(1);
-        if seat.shared_writers == 0
-            && let Some(open_batch) = seat.open_batch.take()
-        {
-            drop(seat);
+        if seat.shared_writers == 0 {
             // An error is in the poison, for whoever still holds a part of the log.
-            let _ = self.return_seat(open_batch);
+            let _ = self.leave_seat(seat);
         }
+    }
+
+    /// The open batch is closed where it is, before anybody else gets at the seat: whoever asks
+    /// from now on for everything that was submitted means this too.
+    fn leave_seat(self: &Arc<Self>, mut seat: MutexGuard<'_, Seat>) -> Result<()> {
+        let Some(open_batch) = &mut seat.open_batch else {
+            return Ok(());
+        };
+        open_batch.close_to_be_synced(self);
+        let goal = self.goal(open_batch);
+        let to_be_closed = if seat.log_is_gone { seat.open_batch.take() } else { None };
+        drop(seat);
+        if let Some(mut open_batch) = to_be_closed {
+            return self.finish(&mut open_batch);
+        }
+        if !self.hand_over(goal) {
+            self.lead_to(goal, Wanted::Now, None)?;
+        }
+        Ok(())
     }
 
     /// Uses the open batch that is shared. Whatever `work` does, it must not wait for a leader.

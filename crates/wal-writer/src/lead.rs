@@ -5,7 +5,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wal_storage::{Request, Result, Storage, WalError};
 
@@ -14,7 +14,7 @@ use crate::device::{Device, Slices, Step};
 use crate::directory_hold::Held;
 use crate::observer::Observer;
 use crate::queue::{Awaited, Goal, Wanted};
-use crate::sync::{MutexGuard, yield_now};
+use crate::sync::{Instant, MutexGuard, yield_now};
 
 /// How long a leader waits for those whom the last commit served to come again.
 const GATHER_TIME: Duration = Duration::from_micros(30);

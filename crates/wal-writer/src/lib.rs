@@ -27,6 +27,8 @@ mod observer;
 mod open_batch;
 mod options;
 mod queue;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod segments;
 mod shared_writer;
 mod sync;

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wal_entry::RecordBuffer;
 use wal_storage::{Result, WalError};
@@ -24,7 +24,7 @@ use crate::batch::Batch;
 use crate::group_commit::GroupCommit;
 use crate::options::LogOptions;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::wait::WaitingPlace;
 
 #[derive(Debug)]
@@ -92,7 +92,8 @@ struct Inner {
     is_closed: bool,
     /// How often an appender found no free buffer.
     stalls: u64,
-    /// An appender waits for a buffer.
+    /// An appender waits for a buffer, until this turn is over. There may be others, so it is for
+    /// the end of the turn to say that none does any more.
     has_buffer_waiter: bool,
 }
 
@@ -221,11 +222,10 @@ impl Queue {
     /// Waits until a buffer may have come back: until the turn is over in which there was none.
     pub(crate) fn wait_for_buffer(&self, turn: Turn) {
         let mut inner = self.lock();
-        inner.has_buffer_waiter = true;
         while inner.turn == turn && inner.leading && !self.is_poisoned() {
+            inner.has_buffer_waiter = true;
             inner = self.buffer_may_be_had.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        inner.has_buffer_waiter = false;
     }
 
     pub(crate) fn count_stall(&self) {
@@ -341,8 +341,11 @@ impl Queue {
             *numbers += 1;
             (goal.position, *numbers)
         });
-        let registered = inner.wakers.entry(key).or_insert_with(|| waker.clone());
-        registered.clone_from(waker);
+        let is_registered = inner.wakers.get(&key).is_some_and(|known| known.will_wake(waker));
+        let replaced = if is_registered { None } else { inner.wakers.insert(key, waker.clone()) };
+        // Dropped outside the lock: a waker may hold anything, another ticket of this log too.
+        drop(inner);
+        drop(replaced);
         None
     }
 
@@ -486,7 +489,7 @@ impl Queue {
         let not_served = inner.turn.place();
         let wakers = self.wakers_served(&mut inner);
         let work_left = self.work_left(&inner, now);
-        let has_buffer_waiter = inner.has_buffer_waiter;
+        let has_buffer_waiter = std::mem::take(&mut inner.has_buffer_waiter);
         drop(inner);
         self.places[not_served].wake_one();
         self.places[served].wake_all();
@@ -671,3 +674,6 @@ fn wake(wakers: BTreeMap<WakerKey, Waker>) {
         waker.wake();
     }
 }
+
+#[cfg(all(test, loom))]
+mod model;

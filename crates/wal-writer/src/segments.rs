@@ -89,6 +89,24 @@ impl Segment {
     }
 }
 
+#[cfg(all(test, loom))]
+impl Segment {
+    /// The first one of a log, of which only places matter.
+    pub(crate) fn for_model(file: Box<dyn StorageFile>) -> Self {
+        let start = Start {
+            predecessor: None,
+            base_position: 0,
+            base_sequence: 0,
+            last_epoch: 0,
+            last_timestamp_ns: i64::MIN,
+            manifest_number: 1,
+        };
+        let (segment_id, salt, size_bytes, path) = (1, 0, SEGMENT_BYTES_MIN, PathBuf::new());
+        let prepared = Prepared { segment_id, salt, size_bytes, max_record_bytes: 0, file, path };
+        Self::new(prepared, start)
+    }
+}
+
 /// A segment that is ready: durable name, durable identity, no start.
 #[derive(Debug)]
 pub(crate) struct Prepared {

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wal_storage::Result;
 
 use crate::core_log::CoreLog;
 use crate::queue::{Goal, WakerKey, Wanted};
+use crate::sync::Instant;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The receipt for submitted entries: says once and for all whether they, and everything before
@@ -122,7 +123,14 @@ impl SyncTicket {
 
     /// Has the background see to it, unless it does already. Returns whether somebody will.
     fn hand_over(&self) -> bool {
-        self.is_handed_over.swap(true, Ordering::Relaxed) || self.log.hand_over(self.goal)
+        if self.is_handed_over.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        let will_be_led = self.log.hand_over(self.goal);
+        if !will_be_led {
+            self.is_handed_over.store(false, Ordering::Relaxed);
+        }
+        will_be_led
     }
 
     fn forget_waker(&mut self) {
@@ -145,7 +153,7 @@ impl Future for SyncTicket {
             ticket.forget_waker();
             return Poll::Ready(settled);
         }
-        if ticket.hand_over() {
+        if ticket.hand_over() && ticket.log.shared.committer.has_thread() {
             return Poll::Pending;
         }
         // There is no thread to be had for it. Late is better than never.

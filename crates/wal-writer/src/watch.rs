@@ -5,13 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wal_storage::Result;
 
 use crate::core_log::CoreLog;
 use crate::queue::{Goal, WakerKey};
+use crate::sync::{Instant, Thread, current, park, park_timeout};
 
 /// Watches how far a core's log is durable, from any thread, and makes nothing durable itself.
 ///
@@ -77,7 +77,7 @@ impl SyncedWatch {
     }
 
     fn wait_until(&self, position: u64, deadline: Option<Instant>) -> Result<bool> {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(current())));
         let mut context = Context::from_waker(&waker);
         let mut reached = self.reached(position);
         loop {
@@ -85,9 +85,9 @@ impl SyncedWatch {
                 return settled.map(|()| true);
             }
             match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
+                None => park(),
                 Some(Duration::ZERO) => return Ok(false),
-                Some(rest) => thread::park_timeout(rest),
+                Some(rest) => park_timeout(rest),
             }
         }
     }
@@ -121,6 +121,7 @@ impl Future for Reached {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let reached = &mut *self;
         let queue = &reached.log.queue;
+        let mut was_closed = false;
         loop {
             let life = queue.life();
             let goal = Goal { position: reached.position, sequence: 0, life };
@@ -131,7 +132,9 @@ impl Future for Reached {
                     reached.forget_waker();
                     return Poll::Ready(settled);
                 }
-                None if queue.is_closed() => {
+                // It may have been reached since, and before the log was closed.
+                None if !was_closed && queue.is_closed() => was_closed = true,
+                None if was_closed => {
                     reached.forget_waker();
                     return Poll::Ready(Err(reached.log.shared.closed()));
                 }
