@@ -417,7 +417,7 @@ impl OwnWriter {
                 to.send(handed).unwrap();
             };
             let mut rounds = 0..16;
-            let ended = rounds.try_for_each(|round| self.one_round(round, &mut writer, &hand));
+            let ended = rounds.try_for_each(|round| self.one_round(round, &mut writer, hand));
             ended.unwrap_or_else(|error| self.is_told(error));
         });
     }

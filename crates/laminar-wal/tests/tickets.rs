@@ -477,6 +477,15 @@ fn without_a_thread_to_be_had_whoever_asks_does_it_himself() -> Result<()> {
     let mut writer = wal.writer(0)?;
     writer.append_put(b"key", b"")?;
     assert!(writer.submit()?.is_durable()?);
+
+    // Whoever goes on asking is served when there is a thread again.
+    let writer = writer.into_shared();
+    let ticket = put(&writer);
+    assert!(!ticket.is_durable()?);
+    disk.refuse_jobs(false);
+    assert!(!ticket.is_durable()?);
+    disk.sim.run_jobs();
+    assert!(ticket.is_durable()?);
     Ok(())
 }
 

@@ -75,6 +75,13 @@ impl StorageFile for SimFile {
             parts.extend(fitting.into_iter().flat_map(|r| part.of_range(r, &mut state.random)));
         }
         let pieces = state.write(self.id, slices, offset, &parts);
+        if through && failure.is_none() && state.snapshots.each_change {
+            // Power may also fail in the midst of it, and no other moment shows that.
+            let midst = self.storage.fork_of(state);
+            midst.state().keep_pending(self.id, pieces.clone());
+            let number = state.counts.iter().sum::<u64>() - 1;
+            state.snapshots.taken.push((number, midst));
+        }
         match failure {
             None | Some(Cause::Io) if through && part == Part::Everything => {
                 state.disk.file_mut(self.id).into_iter().for_each(|f| f.write_through(&pieces));

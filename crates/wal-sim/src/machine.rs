@@ -193,12 +193,15 @@ impl SimStorage {
     }
 
     /// Keeps a fork just before every operation that
-    /// [changes something](OperationKind::is_change), from now on.
+    /// [changes something](OperationKind::is_change), from now on; and one in the midst of every
+    /// [write-through](wal_storage::WriteSync::Through), when its bytes are on their way and none
+    /// of them need be durable.
     pub fn snapshot_each_change(&self, on: bool) {
         self.state().snapshots.each_change = on;
     }
 
-    /// The forks kept since the last call, each with the number of the operation it precedes.
+    /// The forks kept since the last call, each with the number of the operation that it precedes,
+    /// or is in the midst of.
     #[must_use]
     pub fn take_snapshots(&self) -> Vec<(u64, Self)> {
         std::mem::take(&mut self.state().snapshots.taken)

@@ -245,6 +245,28 @@ fn without_threads_for_the_background_whoever_asks_leads_by_himself() {
     });
 }
 
+/// Woken to lead the next commit, it may run out of time before that is due.
+#[test]
+fn who_gives_up_waiting_leaves_the_next_commit_to_another() {
+    in_many_schedules(|| {
+        let (story, wal, background) = Story::begin(1, small_and_patient());
+        story.machine.has_no_threads();
+        let writer = wal.shared_writer(0).unwrap();
+        let clients = spawn_each(3, &story, move |story, client| {
+            let ticket = story.append(&writer, &format!("{client}")).unwrap();
+            match client {
+                0 => writer.sync().unwrap(),
+                1 => story.wait_a_moment_for_ticket(ticket),
+                _ => story.wait_for_ticket(ticket),
+            }
+        });
+        join(clients);
+        wal.close().unwrap();
+        story.everything_survives();
+        background.end();
+    });
+}
+
 // ---- how schedules are tried ----
 
 fn in_many_schedules(story: impl Fn() + Send + Sync + Copy + 'static) {
@@ -261,7 +283,7 @@ fn in_many_schedules(story: impl Fn() + Send + Sync + Copy + 'static) {
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
     let random = RandomScheduler::new_from_seed(seed, each);
     Runner::new(random, config.clone()).run(story);
-    let by_priority = PctScheduler::new_from_seed(seed, PRIORITY_CHANGES, each);
+    let by_priority = PctScheduler::new_from_seed(seed, PRIORITY_CHANGES + 1, each);
     Runner::new(by_priority, config).run(story);
 }
 

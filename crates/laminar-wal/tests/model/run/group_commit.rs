@@ -235,10 +235,13 @@ impl Run {
             WithTicket::Drop => {
                 drop(ticket);
                 self.is_asked(life, position);
-                return Ok(());
+                return self.run_jobs_at_times();
             }
         }
         self.tickets.push(ticket);
+        if is_of_this_opening {
+            self.run_jobs_at_times()?;
+        }
         match before {
             Some(before)
                 if self.disk.simulation().is_some() && before != self.disk.fingerprint() =>
@@ -293,6 +296,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Often nothing comes between a question and the background's answer.
+    fn run_jobs_at_times(&mut self) -> Checked {
+        match self.disk.simulation() {
+            Some(machine) if self.random.chance(30) => {
+                machine.run_jobs();
+                self.whoever_asked_is_served()
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Behind all jobs that were due, nobody waits who need not.

@@ -1,0 +1,403 @@
+//! One damage in a log that nobody has open: what becomes of it must be told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use wal_recovery::{RecoveryMode, recover};
+use wal_sim::SimStorage;
+use wal_storage::{Storage, WalError};
+
+use crate::Checked;
+use crate::crash::Crash;
+use crate::explorer::machine_of;
+use crate::life::{Beginning, Life, Moment, Visitor};
+use crate::look::look;
+use crate::oracle::Oracle;
+use crate::random::{Random, mix};
+use crate::workload::Workload;
+
+/// How many times each log is damaged, each time alone.
+const DAMAGES: u64 = 40;
+
+/// How many errors without a place are shown.
+const EXAMPLES_MAX: usize = 4;
+
+/// What was done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    BitFlipped,
+    SectorZeroed,
+    BlockZeroed,
+    SectorOfNoise,
+    BlockMisdirected,
+    SectorStale,
+    BlockStale,
+    FileCut,
+    FileGone,
+    FilesSwapped,
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::BitFlipped,
+    Kind::SectorZeroed,
+    Kind::BlockZeroed,
+    Kind::SectorOfNoise,
+    Kind::BlockMisdirected,
+    Kind::SectorStale,
+    Kind::BlockStale,
+    Kind::FileCut,
+    Kind::FileGone,
+    Kind::FilesSwapped,
+];
+
+/// What recovery made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Everything that was there is there.
+    Complete,
+    /// An error that names file and position.
+    ErrorWithPlace,
+    ErrorWithout,
+    /// Entries are missing, and the report calls the end of that core's log unproven.
+    UnprovenTail,
+    /// Entries are missing that were never acked.
+    UnackedTail,
+    /// The newest file of a core is gone, and nothing on the disk speaks of it: the README says so.
+    NewestFileGone,
+    /// Acked entries are missing, and nobody says so; or what is there was never appended.
+    SilentLoss,
+}
+
+const OUTCOMES: usize = 7;
+
+/// How often what became of what.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DamageTally {
+    counts: [[u64; OUTCOMES]; KINDS.len()],
+    /// Some errors that name no place, for whoever wants to make them better.
+    without_place: Vec<String>,
+}
+
+impl DamageTally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (counts, more) in self.counts.iter_mut().flatten().zip(other.counts.iter().flatten()) {
+            *counts += more;
+        }
+        let room = EXAMPLES_MAX.saturating_sub(self.without_place.len());
+        self.without_place.extend(other.without_place.iter().take(room).cloned());
+    }
+
+    pub(crate) fn cases(&self) -> u64 {
+        self.counts.iter().flatten().sum()
+    }
+
+    fn of(&self, outcome: Outcome) -> u64 {
+        self.counts.iter().map(|counts| counts[outcome as usize]).sum()
+    }
+}
+
+/// Damages the log of one workload in many ways, closed or crashed as the seed says.
+///
+/// # Errors
+///
+/// The first silent loss.
+pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
+    let mut random = Random::new(mix(workload.seed, 0xDA3A));
+    let mut keeper = Keeper { random: random.clone(), older: Vec::new(), newest: None };
+    let closing = random.chance(50);
+    {
+        let machine = machine_of(workload.seed);
+        let mut life = Life::new(machine, Oracle::default(), workload.seed, &mut keeper);
+        life.set_closing_at_end(closing);
+        life.live(workload, &Beginning::OfALog)?;
+    }
+    let Keeper { older, newest: Some((machine, oracle)), .. } = keeper else {
+        return Ok(());
+    };
+    let plan = if closing { 0 } else { random.below(8) };
+    let specimen = Crash::plan(workload.seed, (0, plan)).of(&machine);
+    let found = look(&specimen, &oracle, &[])?;
+    for number in 0..DAMAGES {
+        let copy = specimen.kill();
+        let kind = random.pick(KINDS);
+        let done = do_damage(&copy, &older, kind, &mut random);
+        let Some(what) = done.map_err(|error| format!("damaging failed: {error}"))? else {
+            continue;
+        };
+        if copy.content_fingerprint() == specimen.content_fingerprint() {
+            continue;
+        }
+        let counts: BTreeMap<u16, usize> =
+            found.cores.iter().map(|(core, recovered)| (*core, recovered.entries)).collect();
+        let (outcome, told) = judge(&copy, &oracle, &counts);
+        let is_stated = kind == Kind::FileGone && is_newest(&specimen, &what);
+        let outcome = match outcome {
+            Outcome::SilentLoss if is_stated => Outcome::NewestFileGone,
+            outcome => outcome,
+        };
+        tally.counts[kind as usize][outcome as usize] += 1;
+        if outcome == Outcome::ErrorWithout && tally.without_place.is_empty() {
+            tally.without_place.push(format!("{kind}, {what}: {told}"));
+        }
+        if outcome == Outcome::SilentLoss {
+            return Err(format!("damage {number}, {kind}, {what}: {told}"));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the last moment of a life, and some before it.
+struct Keeper {
+    random: Random,
+    older: Vec<SimStorage>,
+    newest: Option<(SimStorage, Oracle)>,
+}
+
+impl Visitor for Keeper {
+    fn visit(&mut self, moment: &Moment<'_>) -> Checked {
+        if moment.cuts.is_empty() && moment.oracle.doubtful_cuts.is_empty() {
+            self.newest = Some((moment.machine.fork(), moment.oracle.clone()));
+        }
+        if self.random.chance(3) {
+            self.older.push(moment.machine.fork());
+        }
+        Ok(())
+    }
+}
+
+/// Does it, and says where; `None` if there is nothing to do it to.
+fn do_damage(
+    machine: &SimStorage,
+    older: &[SimStorage],
+    kind: Kind,
+    random: &mut Random,
+) -> Result<Option<String>, WalError> {
+    let names = machine.names();
+    let Some(name) = crate::random::index(random.next(), names.len()).and_then(|at| names.get(at))
+    else {
+        return Ok(None);
+    };
+    let bytes = machine.read_file(name)?;
+    let Some(block) = written_block(&bytes, random) else {
+        return Ok(None);
+    };
+    let sector_at = block * BLOCK_BYTES + 512 * random.size(8);
+    let sector = sector_at as u64..(sector_at + 512) as u64;
+    let whole = (block * BLOCK_BYTES) as u64..((block + 1) * BLOCK_BYTES) as u64;
+    let place = match kind {
+        Kind::BitFlipped => {
+            let byte = (block * BLOCK_BYTES + random.size(BLOCK_BYTES)) as u64;
+            machine.flip_bit(name, byte, u8::try_from(random.below(8)).unwrap_or(0))?;
+            format!("byte {byte}")
+        }
+        Kind::SectorZeroed => {
+            machine.zero(name, sector.clone())?;
+            format!("{sector:?}")
+        }
+        Kind::BlockZeroed => {
+            machine.zero(name, whole.clone())?;
+            format!("{whole:?}")
+        }
+        Kind::SectorOfNoise => {
+            let noise: Vec<u8> = (0..64).flat_map(|_| random.next().to_le_bytes()).collect();
+            machine.overwrite(name, sector.start, &noise)?;
+            format!("{sector:?}")
+        }
+        Kind::BlockMisdirected => {
+            let Some(from) =
+                crate::random::index(random.next(), names.len()).and_then(|at| names.get(at))
+            else {
+                return Ok(None);
+            };
+            let Some(from_block) = written_block(&machine.read_file(from)?, random) else {
+                return Ok(None);
+            };
+            machine.copy_block((from, from_block as u64), (name, block as u64))?;
+            format!("block {block}, from block {from_block} of {from}")
+        }
+        Kind::SectorStale | Kind::BlockStale => {
+            let old = crate::random::index(random.next(), older.len());
+            let Some(Ok(old)) = old.and_then(|at| older.get(at)).map(|old| old.read_file(name))
+            else {
+                return Ok(None);
+            };
+            let range = if kind == Kind::SectorStale { sector } else { whole };
+            let [Ok(start), Ok(end)] = [range.start, range.end].map(usize::try_from) else {
+                return Ok(None);
+            };
+            let Some(stale) = old.get(start..end) else {
+                return Ok(None);
+            };
+            machine.overwrite(name, range.start, stale)?;
+            format!("{range:?}")
+        }
+        Kind::FileCut => {
+            let size = random.below(bytes.len() as u64);
+            machine.truncate_file(name, size)?;
+            format!("to {size} bytes")
+        }
+        Kind::FileGone => {
+            machine.delete(name)?;
+            String::new()
+        }
+        Kind::FilesSwapped => {
+            let other = crate::random::index(random.next(), names.len());
+            let Some(other) = other.and_then(|at| names.get(at)).filter(|other| *other != name)
+            else {
+                return Ok(None);
+            };
+            let others = machine.read_file(other)?;
+            machine.write_file(other, &bytes)?;
+            machine.write_file(name, &others)?;
+            format!("with {other}")
+        }
+    };
+    Ok(Some(format!("{name} {place}")))
+}
+
+const BLOCK_BYTES: usize = 4096;
+
+/// A block of the file, most often one that holds something.
+fn written_block(bytes: &[u8], random: &mut Random) -> Option<usize> {
+    let blocks: Vec<&[u8]> = bytes.chunks_exact(BLOCK_BYTES).collect();
+    let written =
+        blocks.iter().enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+    let written: Vec<usize> = written.map(|(index, _)| index).collect();
+    let any = crate::random::index(random.next(), blocks.len());
+    let one_written = crate::random::index(random.next(), written.len());
+    let one_written = one_written.and_then(|at| written.get(at).copied());
+    if random.chance(90) { one_written.or(any) } else { any }
+}
+
+/// Recovers, and compares with what was there and what was acked.
+fn judge(
+    machine: &SimStorage,
+    oracle: &Oracle,
+    found_before: &BTreeMap<u16, usize>,
+) -> (Outcome, String) {
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    let log = match recover(&storage, RecoveryMode::TornTail) {
+        Ok(log) => log,
+        Err(error) => return of_error(&error),
+    };
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    let mut wrong = None;
+    let visited = log.replay(&storage).for_each(|entry| {
+        let count = counts.entry(entry.core_id()).or_default();
+        if let Err(what) = oracle.check_entry(*count, &entry) {
+            wrong.get_or_insert(what);
+        }
+        *count += 1;
+    });
+    if let Err(error) = visited {
+        return of_error(&error);
+    }
+    if let Some(what) = wrong {
+        return (Outcome::SilentLoss, what);
+    }
+    let mut outcome = Outcome::Complete;
+    for (core, &before) in found_before {
+        let count = counts.get(core).copied().unwrap_or(0);
+        if count >= before {
+            continue;
+        }
+        let acked = oracle.cores.get(core).map_or(0, |core| core.acked_entries());
+        let report = log.report.core(*core);
+        let is_told = report.is_some_and(|report| report.ending.is_unproven());
+        outcome = match (is_told, count < acked) {
+            (true, _) => Outcome::UnprovenTail,
+            (false, false) => Outcome::UnackedTail,
+            (false, true) => {
+                let what = format!(
+                    "core {core}: {count} entries are left of {before}, {acked} of them acked\n{}",
+                    log.report
+                );
+                return (Outcome::SilentLoss, what);
+            }
+        };
+    }
+    (outcome, String::new())
+}
+
+fn of_error(error: &WalError) -> (Outcome, String) {
+    let has_place = match error {
+        WalError::Corrupt(corruption) => {
+            corruption.position.is_some() || corruption.file_range.is_some()
+        }
+        _ => false,
+    };
+    let outcome = if has_place { Outcome::ErrorWithPlace } else { Outcome::ErrorWithout };
+    (outcome, error.to_string())
+}
+
+/// Whether no file of the same core has a higher number.
+fn is_newest(machine: &SimStorage, what: &str) -> bool {
+    let name = what.trim();
+    let Some((directory, _)) = name.split_once('/') else {
+        return false;
+    };
+    let names = machine.names();
+    let mut of_core =
+        names.iter().filter(|other| other.starts_with(directory) && other.ends_with(".wal"));
+    of_core.all(|other| other.as_str() <= name)
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::BitFlipped => "one bit flipped",
+            Self::SectorZeroed => "a sector zeroed",
+            Self::BlockZeroed => "a block zeroed",
+            Self::SectorOfNoise => "a sector of noise",
+            Self::BlockMisdirected => "a block misdirected",
+            Self::SectorStale => "a stale sector",
+            Self::BlockStale => "a stale block",
+            Self::FileCut => "a file cut",
+            Self::FileGone => "a file gone",
+            Self::FilesSwapped => "two files swapped",
+        })
+    }
+}
+
+impl fmt::Display for DamageTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<22}{:>10}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
+            "damage",
+            "complete",
+            "error with",
+            "error",
+            "unproven",
+            "un-acked",
+            "newest file",
+            "SILENT"
+        )?;
+        writeln!(
+            f,
+            "{:<22}{:>10}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
+            "", "answer", "its place", "without", "tail", "tail", "gone", "LOSS"
+        )?;
+        for (kind, counts) in KINDS.iter().zip(self.counts) {
+            let [complete, with, without, unproven, unacked, newest, silent] = counts;
+            writeln!(
+                f,
+                "{kind:<22}{complete:>10}{with:>12}{without:>10}{unproven:>10}{unacked:>10}{newest:>12}{silent:>8}"
+            )?;
+        }
+        let (with, without) = (self.of(Outcome::ErrorWithPlace), self.of(Outcome::ErrorWithout));
+        let percent = 100.0 * with as f64 / (with + without).max(1) as f64;
+        for example in &self.without_place {
+            writeln!(f, "  for example {example}")?;
+        }
+        write!(
+            f,
+            "{} damages, {} errors, {percent:.1} percent of them name file and position; {} silent \
+             losses",
+            self.cases(),
+            with + without,
+            self.of(Outcome::SilentLoss)
+        )
+    }
+}

@@ -1,0 +1,274 @@
+//! Visiting every moment of a life at which it could end, and many of the ways in which it could.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use wal_sim::SimStorage;
+
+use crate::Checked;
+use crate::crash::{Crash, FIXED_PLANS};
+use crate::life::{Beginning, Life, Moment, Visitor};
+use crate::look::look;
+use crate::oracle::Oracle;
+use crate::random::{Random, mix};
+use crate::tally::{Phase, Tally};
+use crate::workload::Workload;
+
+/// A crash within a life: the number of the moment, of those that were visited, and of the plan.
+pub(crate) type Step = (u64, u64);
+
+/// A state that is not what was promised.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// Each step is a crash, and the life that it ended; the last one is the state itself. Empty if
+    /// a call said what it must not.
+    pub(crate) path: Vec<Step>,
+    pub(crate) what: String,
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// How many drawn plans are tried at each moment of a first life, and a third of that later.
+    pub(crate) plans: usize,
+    /// How many in ten thousand states are gone on from.
+    pub(crate) lives_per_10_000: u64,
+    pub(crate) deadline: Option<Instant>,
+    /// So many states are enough.
+    pub(crate) states_max: u64,
+}
+
+/// Drawn plans that give only disks that were seen before, at one moment, before it is left.
+const PLANS_IN_VAIN_MAX: u64 = 3;
+
+/// How often a life may end and another begin.
+const DEPTH_MAX: usize = 3;
+
+/// Explores one workload.
+///
+/// # Errors
+///
+/// The first state that is not what was promised.
+pub(crate) fn explore(
+    workload: &Workload,
+    effort: Effort,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    run(workload, effort, tally, None)
+}
+
+/// Visits one state alone.
+///
+/// # Errors
+///
+/// If it is not what was promised.
+pub(crate) fn replay(workload: &Workload, path: &[Step]) -> Result<(), Failure> {
+    let effort = Effort { plans: 0, lives_per_10_000: 0, deadline: None, states_max: u64::MAX };
+    run(workload, effort, &mut Tally::default(), Some(path))
+}
+
+fn run(
+    workload: &Workload,
+    effort: Effort,
+    tally: &mut Tally,
+    only: Option<&[Step]>,
+) -> Result<(), Failure> {
+    let mut seen = Seen::default();
+    let mut failed_at = Vec::new();
+    let machine = machine_of(workload.seed);
+    let mut explorer = Explorer {
+        seed: workload.seed,
+        path: Vec::new(),
+        moments: 0,
+        effort,
+        only,
+        tally,
+        seen: &mut seen,
+        failed_at: &mut failed_at,
+    };
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut life = Life::new(machine.clone(), Oracle::default(), workload.seed, &mut explorer);
+        if !workload.faults.is_empty() {
+            life.set_closing_at_end(true);
+            life.set_faults(workload.faults.clone());
+        }
+        life.live(workload, &Beginning::OfALog)
+    }));
+    let lived = lived.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Err(format!("a panic: {}", text.unwrap_or_default()))
+    });
+    tally.workloads += 1;
+    tally.failing += u64::from(machine.faults_hit() > 0);
+    lived.map_err(|what| Failure { path: failed_at, what })
+}
+
+pub(crate) fn machine_of(seed: u64) -> SimStorage {
+    let machine = SimStorage::new(seed);
+    if seed.is_multiple_of(3) {
+        machine.set_mode(wal_storage::IoMode::Buffered);
+    }
+    machine
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    disks: HashSet<u64>,
+    /// Disks with what the oracle demanded of them.
+    checked: HashSet<u64>,
+}
+
+struct Explorer<'a> {
+    seed: u64,
+    path: Vec<Step>,
+    /// How many moments were visited.
+    moments: u64,
+    effort: Effort,
+    only: Option<&'a [Step]>,
+    tally: &'a mut Tally,
+    seen: &'a mut Seen,
+    failed_at: &'a mut Vec<Step>,
+}
+
+impl Visitor for Explorer<'_> {
+    fn visit(&mut self, moment: &Moment<'_>) -> Checked {
+        let number = self.moments;
+        self.moments += 1;
+        if let Some(only) = self.only {
+            return match only.split_first() {
+                Some((step, rest)) if step.0 == number => {
+                    self.visit_one(*step, moment, rest).map(|_| ())
+                }
+                _ => Ok(()),
+            };
+        }
+        if self.is_enough() {
+            return Ok(());
+        }
+        self.tally.boundaries += 1;
+        let [nothing_kept, everything_kept, killed] = FIXED_PLANS;
+        // A killed process leaves the same bytes as a machine whose caches were written out. Which of
+        // the two they are counted for is left to turns.
+        let [kept, kept_too] = if number.is_multiple_of(2) {
+            [everything_kept, killed]
+        } else {
+            [killed, everything_kept]
+        };
+        let lost = self.visit_one((number, nothing_kept), moment, &[])?;
+        let kept = self.visit_one((number, kept), moment, &[])?;
+        self.visit_one((number, kept_too), moment, &[])?;
+        if lost == kept {
+            // Nothing is pending.
+            return Ok(());
+        }
+        let plans = if self.path.is_empty() { self.effort.plans } else { self.effort.plans / 3 };
+        let mut in_vain = 0;
+        for plan in (FIXED_PLANS.len() as u64..).take(plans) {
+            let known = self.seen.disks.len();
+            self.visit_one((number, plan), moment, &[])?;
+            in_vain = if self.seen.disks.len() > known { 0 } else { in_vain + 1 };
+            if in_vain == PLANS_IN_VAIN_MAX {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explorer<'_> {
+    /// Lets a life end in one way, and returns what tells the disk from others.
+    fn visit_one(&mut self, step: Step, moment: &Moment<'_>, rest: &[Step]) -> Checked<u64> {
+        let crash = Crash::plan(self.seed, step);
+        let after = crash.of(moment.machine);
+        let settled = crash.settles_everything();
+        let disk = after.content_fingerprint();
+        if self.seen.disks.insert(disk) {
+            let phase = match (self.path.len(), moment.is_opening) {
+                (0, _) => Phase::First,
+                (_, true) => Phase::Nested,
+                (_, false) => Phase::GoneOn,
+            };
+            self.tally.count(crash.kind, phase);
+        } else {
+            self.tally.same_again += 1;
+        }
+        let demand = moment.oracle.demand(moment.cuts);
+        if !self.seen.checked.insert(mix(mix(disk, u64::from(settled)), demand))
+            && self.only.is_none()
+        {
+            return Ok(disk);
+        }
+        let found = look(&after, moment.oracle, moment.cuts);
+        let found =
+            found.map_err(|what| self.failed(step, format!("after {}: {what}", crash.kind)))?;
+        let mut random = Random::new(mix(mix(self.seed, step.0), step.1));
+        let goes_on = match self.only {
+            // What is wrong may show only when the log is opened again, and gone on with.
+            Some(_) => true,
+            None => {
+                self.path.len() < DEPTH_MAX && random.below(10_000) < self.effort.lives_per_10_000
+            }
+        };
+        if !goes_on {
+            return Ok(disk);
+        }
+        let mut oracle = moment.oracle.within_the_call();
+        if !settled {
+            // Only when the log is open again is it decided.
+            oracle.doubtful_cuts.extend_from_slice(moment.cuts);
+        }
+        let disk_is_full = moment.disk_is_full;
+        let beginning = Beginning::After { found: Box::new(found), settled, disk_is_full };
+        self.go_on(step, after, &beginning, oracle, rest)?;
+        Ok(disk)
+    }
+
+    /// Lives on from a crash: recovers, appends, and is crashed again, at every moment of that too.
+    fn go_on(
+        &mut self,
+        step: Step,
+        after: SimStorage,
+        beginning: &Beginning,
+        oracle: Oracle,
+        rest: &[Step],
+    ) -> Checked {
+        self.tally.lives += 1;
+        let seed = mix(mix(self.seed, step.0), step.1);
+        let mut path = self.path.clone();
+        path.push(step);
+        let workload = Workload::draw_short(seed);
+        let mut explorer = Explorer {
+            seed,
+            path: path.clone(),
+            moments: 0,
+            effort: self.effort,
+            only: self.only.map(|_| rest),
+            tally: self.tally,
+            seen: self.seen,
+            failed_at: self.failed_at,
+        };
+        let lived = {
+            let mut life = Life::new(after, oracle, seed, &mut explorer);
+            life.live(&workload, beginning)
+        };
+        lived.map_err(|what| {
+            if self.failed_at.is_empty() {
+                *self.failed_at = path;
+            }
+            format!("after crash {step:?}, going on with\n{workload}  {what}")
+        })
+    }
+
+    fn failed(&mut self, step: Step, what: String) -> String {
+        self.failed_at.clone_from(&self.path);
+        self.failed_at.push(step);
+        what
+    }
+
+    fn is_enough(&self) -> bool {
+        self.tally.states() >= self.effort.states_max
+            || self.effort.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}

@@ -1,0 +1,77 @@
+//! Looking at a disk: recovers, replays, and compares all of it with the oracle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wal_recovery::{RecoveredLog, RecoveryMode, recover};
+use wal_sim::{OperationKind, SimStorage};
+use wal_storage::{Storage, WalError};
+
+use crate::Checked;
+use crate::oracle::{Cut, Oracle, Recovered};
+
+/// What recovery gave.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) log: RecoveredLog,
+    pub(crate) cores: BTreeMap<u16, Recovered>,
+}
+
+/// Recovers the log on a machine that nothing was done on yet: everything that was promised must be
+/// there, nothing else may be, and nothing on the disk may change.
+pub(crate) fn look(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    let log = recover(&storage, RecoveryMode::TornTail)
+        .map_err(|error| format!("recovery failed: {error}"))?;
+    let told = |what: String| format!("{what}\n{}", log.report);
+    let cores = replay(&storage, &log, oracle).map_err(told)?;
+    oracle.check_ends(&cores, cuts).map_err(told)?;
+    let mut changes = OperationKind::ALL.into_iter().filter(|kind| kind.is_change());
+    if let Some(kind) = changes.find(|kind| machine.operations_of(*kind) > 0) {
+        return Err(format!("recovery did a {kind:?}"));
+    }
+    Ok(Found { log, cores })
+}
+
+/// Replays all cores, merged, and compares each entry.
+fn replay(
+    storage: &Arc<dyn Storage>,
+    log: &RecoveredLog,
+    oracle: &Oracle,
+) -> Checked<BTreeMap<u16, Recovered>> {
+    let mut cores: BTreeMap<u16, Recovered> = BTreeMap::new();
+    for core in &log.cores {
+        let (position, next_sequence) = (core.end_position, core.next_sequence);
+        let recovered = Recovered { position, next_sequence, ..Recovered::default() };
+        cores.insert(core.core, recovered);
+    }
+    let mut last = None;
+    let visited = log.replay(storage).try_for_each(|entry| -> Result<(), Stopped> {
+        let order = entry.replay_order();
+        if last.is_some_and(|last| last >= order) {
+            return Err(Stopped(format!("{entry:?} was replayed behind one that is later")));
+        }
+        last = Some(order);
+        let core = entry.core_id();
+        let recovered = cores
+            .get_mut(&core)
+            .ok_or_else(|| Stopped(format!("{entry:?} is of a core that was not recovered")))?;
+        oracle.check_entry(recovered.entries, &entry).map_err(Stopped)?;
+        recovered.entries += 1;
+        if recovered.timestamps_ns.last().is_some_and(|last| *last > entry.timestamp_ns()) {
+            return Err(Stopped(format!("core {core}: the timestamp falls at {entry:?}")));
+        }
+        recovered.timestamps_ns.push(entry.timestamp_ns());
+        Ok(())
+    });
+    visited.map_err(|Stopped(what)| what)?;
+    Ok(cores)
+}
+
+struct Stopped(String);
+
+impl From<WalError> for Stopped {
+    fn from(error: WalError) -> Self {
+        Self(format!("replaying failed: {error}"))
+    }
+}

@@ -1,0 +1,435 @@
+//! What a program does with its log, drawn from a seed.
+//!
+//! Operations carry numbers, not references: they choose among whatever is there when their turn
+//! comes. So any operation may be left out, and those that stay still mean something.
+
+use std::fmt;
+use std::time::Duration;
+
+use wal_writer::{GroupCommit, LogOptions};
+
+use crate::faults::{self, Schedule};
+use crate::random::Random;
+
+/// Everything that one program does, from its first opening of the log on.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    pub(crate) seed: u64,
+    pub(crate) shape: Shape,
+    pub(crate) operations: Vec<Operation>,
+    /// What fails of the disk; nothing unless asked for.
+    pub(crate) faults: Schedule,
+}
+
+/// For how many cores and with which sizes a log is opened.
+pub(crate) type Shape = u64;
+
+/// A number from which something is chosen: the same number, the same choice.
+pub(crate) type Pick = u64;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    // ---- appending ----
+    Put { core: Pick, key_bytes: usize, value_bytes: usize },
+    Puts { core: Pick, count: u64, value_bytes: usize },
+    Delete { core: Pick, key_bytes: usize },
+    Commit { core: Pick, sources: u64 },
+    Marker { core: Pick, id: u64 },
+    Barrier { core: Pick },
+    SetEpoch { core: Pick, by: u64 },
+    ReadyMade { core: Pick, epoch_by: u64, time_by_ns: i64 },
+    Batch { core: Pick, count: u64, value_bytes: usize },
+
+    // ---- making durable ----
+    Sync { core: Pick },
+    Submit { core: Pick },
+    TrySubmit { core: Pick },
+    Ticket { pick: Pick, what: WithTicket },
+    StartSync { core: Pick },
+    RunRequest { pick: Pick },
+    DropRequest { pick: Pick },
+    MarkSynced { pick: Pick },
+    SyncAll,
+    Watch { core: Pick },
+    Together { pick: Pick, what: Together },
+
+    // ---- cutting ----
+    Truncate { core: Pick, pick: Pick },
+    Reset { core: Pick },
+
+    // ---- handing around, closing, opening ----
+    Share { core: Pick },
+    CloneShared { core: Pick },
+    DropShared { core: Pick },
+    Unshare { core: Pick },
+    GiveBack { core: Pick, closing: bool },
+    Reopen { ending: Ending, shape: Shape },
+
+    // ---- what the machine does ----
+    RunJobs,
+    RunOneJob,
+    Advance { milliseconds: u64 },
+    StepWallClock { by_ns: i64 },
+    FillDisk { free_bytes: u64 },
+    FreeDisk,
+}
+
+/// No log has more.
+const CORES_MAX: u64 = 4;
+
+/// What is done with a ticket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WithTicket {
+    Wait,
+    Ask,
+    Poll,
+    Clone,
+    Drop,
+}
+
+/// What is done with all cores' writers in one hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Together {
+    Sync,
+    Barrier,
+    Truncate,
+    Reset,
+}
+
+/// How a program lets go of its log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    Closing,
+    Dropping,
+}
+
+impl Workload {
+    /// The workload of a seed. Each seed leaves out some kinds of operations altogether, so that
+    /// the others come in combinations that they would not have if all took their turns.
+    pub(crate) fn draw(seed: u64) -> Self {
+        Self::draw_of_length(seed, 12, 40)
+    }
+
+    /// The same on a disk that fails.
+    pub(crate) fn with_faults(self) -> Self {
+        let faults = faults::draw(self.seed, self.operations.len());
+        Self { faults, ..self }
+    }
+
+    /// What a program does that goes on after a crash: less.
+    pub(crate) fn draw_short(seed: u64) -> Self {
+        Self::draw_of_length(seed, 2, 9)
+    }
+
+    fn draw_of_length(seed: u64, at_least: u64, and_up_to: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut kinds: Vec<(u64, Kind)> = Vec::new();
+        for &(weight, kind) in KINDS {
+            if matches!(kind, Kind::Append | Kind::Sync) || random.chance(55) {
+                kinds.push((weight, kind));
+            }
+        }
+        let weights: u64 = kinds.iter().map(|(weight, _)| weight).sum();
+        let count = at_least + random.below(and_up_to);
+        let operations = (0..count).map(|_| {
+            let mut at = random.below(weights);
+            let chosen = kinds.iter().find(|(weight, _)| {
+                let is_here = at < *weight;
+                at = at.saturating_sub(*weight);
+                is_here
+            });
+            chosen.map_or(Kind::Append, |(_, kind)| *kind).draw(&mut random)
+        });
+        let operations = operations.collect();
+        Self { seed, shape: random.next(), operations, faults: Schedule::new() }
+    }
+}
+
+/// How a log is opened. All sizes are as small as can be, so that segments end, buffers fill and
+/// records do not fit all the time.
+pub(crate) fn draw_shape(shape: Shape) -> (u16, LogOptions) {
+    let mut random = Random::new(shape);
+    let batch_bytes = random.pick([4096, 4096, 8192, 16_384]);
+    let smallest = wal_format::SEGMENT_BYTES_MIN;
+    let options = LogOptions {
+        segment_bytes: smallest + 4096 * random.pick([0, 0, 1, 2, 10]),
+        max_record_bytes: random.pick([4096, 12_288, 40_960]),
+        batch_bytes,
+        in_flight_bytes: batch_bytes * random.pick([2, 2, 3, 5]),
+        group_commit: GroupCommit {
+            max_delay: Duration::ZERO,
+            max_bytes: random.pick([u64::MAX, 0, 3000]),
+            max_entries: random.pick([u64::MAX, 1, 5]),
+        },
+        ..LogOptions::default()
+    };
+    let cores = random.pick([1, 1, 1, 2, 2, 3, 4]);
+    (cores, options)
+}
+
+/// Kinds of operations that are left out, or not, as one.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Append,
+    Epoch,
+    ReadyMade,
+    Batch,
+    Sync,
+    Submit,
+    Tickets,
+    ExternalSync,
+    All,
+    Together,
+    Truncate,
+    Reset,
+    Share,
+    Hand,
+    Reopen,
+    Jobs,
+    Time,
+    WallClock,
+    FullDisk,
+}
+
+const KINDS: &[(u64, Kind)] = &[
+    (30, Kind::Append),
+    (5, Kind::Epoch),
+    (4, Kind::ReadyMade),
+    (10, Kind::Batch),
+    (12, Kind::Sync),
+    (10, Kind::Submit),
+    (14, Kind::Tickets),
+    (10, Kind::ExternalSync),
+    (4, Kind::All),
+    (5, Kind::Together),
+    (7, Kind::Truncate),
+    (3, Kind::Reset),
+    (7, Kind::Share),
+    (3, Kind::Hand),
+    (4, Kind::Reopen),
+    (10, Kind::Jobs),
+    (4, Kind::Time),
+    (2, Kind::WallClock),
+    (4, Kind::FullDisk),
+];
+
+impl Kind {
+    fn draw(self, random: &mut Random) -> Operation {
+        let core = random.below(CORES_MAX);
+        let pick = random.next();
+        match self {
+            Self::Append => match random.below(10) {
+                0 => Operation::Delete { core, key_bytes: random.size(300) },
+                1 => Operation::Commit { core, sources: random.below(6) },
+                2 => Operation::Marker { core, id: random.below(100) },
+                3 => Operation::Puts {
+                    core,
+                    count: 1 + random.below(30),
+                    value_bytes: random.size(400),
+                },
+                _ => Operation::Put {
+                    core,
+                    key_bytes: random.size(40),
+                    value_bytes: random.value_bytes(),
+                },
+            },
+            Self::Epoch => match random.below(3) {
+                0 => Operation::SetEpoch { core, by: random.pick([0, 1, 2, 7]) },
+                _ => Operation::Barrier { core },
+            },
+            Self::ReadyMade => Operation::ReadyMade {
+                core,
+                epoch_by: random.pick([0, 0, 1, 3]),
+                time_by_ns: random.pick([0, 0, 1, 3_600_000_000_000]),
+            },
+            Self::Batch => Operation::Batch {
+                core,
+                count: 1 + random.below(9),
+                value_bytes: random.value_bytes() / 4,
+            },
+            Self::Sync => Operation::Sync { core },
+            Self::Submit => match random.below(3) {
+                0 => Operation::TrySubmit { core },
+                _ => Operation::Submit { core },
+            },
+            Self::Tickets => Operation::Ticket {
+                pick,
+                what: random.pick([
+                    WithTicket::Wait,
+                    WithTicket::Wait,
+                    WithTicket::Ask,
+                    WithTicket::Poll,
+                    WithTicket::Poll,
+                    WithTicket::Clone,
+                    WithTicket::Drop,
+                ]),
+            },
+            Self::ExternalSync => match random.below(10) {
+                0..=3 => Operation::StartSync { core },
+                4..=6 => Operation::RunRequest { pick },
+                7 => Operation::DropRequest { pick },
+                _ => Operation::MarkSynced { pick },
+            },
+            Self::All => match random.below(2) {
+                0 => Operation::SyncAll,
+                _ => Operation::Watch { core },
+            },
+            Self::Together => Operation::Together {
+                pick,
+                what: random.pick([
+                    Together::Sync,
+                    Together::Sync,
+                    Together::Barrier,
+                    Together::Truncate,
+                    Together::Reset,
+                ]),
+            },
+            Self::Truncate => Operation::Truncate { core, pick },
+            Self::Reset => Operation::Reset { core },
+            Self::Share => match random.below(6) {
+                0..=2 => Operation::Share { core },
+                3 => Operation::CloneShared { core },
+                4 => Operation::DropShared { core },
+                _ => Operation::Unshare { core },
+            },
+            Self::Hand => Operation::GiveBack { core, closing: random.chance(50) },
+            Self::Reopen => Operation::Reopen {
+                ending: random.pick([Ending::Closing, Ending::Dropping]),
+                shape: random.next(),
+            },
+            Self::Jobs => match random.below(2) {
+                0 => Operation::RunOneJob,
+                _ => Operation::RunJobs,
+            },
+            Self::Time => {
+                Operation::Advance { milliseconds: random.pick([1, 100, 999, 1000, 1001, 60_000]) }
+            }
+            Self::WallClock => {
+                let seconds = random.pick([-86_400, -3600, -1, 0, 1, 3600]);
+                let by_ns = seconds * 1_000_000_000 + random.pick([-7, 0, 1, 1000]);
+                Operation::StepWallClock { by_ns }
+            }
+            Self::FullDisk => match random.below(2) {
+                0 => Operation::FillDisk { free_bytes: 4096 * random.below(20) },
+                _ => Operation::FreeDisk,
+            },
+        }
+    }
+}
+
+/// In prose, for whoever reads a failure.
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "    open the log {}", InWords(self.shape))?;
+        self.operations.iter().try_for_each(|operation| writeln!(f, "    {operation}"))?;
+        let mut faults = self.faults.iter();
+        faults.try_for_each(|(before, fault)| {
+            writeln!(f, "    from operation {before} on: {fault:?}")
+        })
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { core, key_bytes, value_bytes } => {
+                write!(
+                    f,
+                    "put a key of {key_bytes} and a value of {value_bytes} bytes{}",
+                    On(*core)
+                )
+            }
+            Self::Puts { core, count, value_bytes } => {
+                write!(f, "{count} puts with values of {value_bytes} bytes{}", On(*core))
+            }
+            Self::Delete { core, key_bytes } => {
+                write!(f, "delete a key of {key_bytes} bytes{}", On(*core))
+            }
+            Self::Commit { core, sources } => {
+                write!(f, "a commit of {sources} sources{}", On(*core))
+            }
+            Self::Marker { core, .. } => write!(f, "a checkpoint's marker{}", On(*core)),
+            Self::Barrier { core } => write!(f, "the barrier of the epoch{}", On(*core)),
+            Self::SetEpoch { core, by } => write!(f, "raise the epoch by {by}{}", On(*core)),
+            Self::ReadyMade { core, epoch_by, time_by_ns } => write!(
+                f,
+                "a ready-made entry, {epoch_by} epochs and {time_by_ns} ns later{}",
+                On(*core)
+            ),
+            Self::Batch { core, count, value_bytes } => write!(
+                f,
+                "an atomic batch of {count} entries with values of {value_bytes} bytes{}",
+                On(*core)
+            ),
+            Self::Sync { core } => write!(f, "sync{}", On(*core)),
+            Self::Submit { core } => write!(f, "submit{}", On(*core)),
+            Self::TrySubmit { core } => write!(f, "try to submit{}", On(*core)),
+            Self::Ticket { what, .. } => write!(f, "with one of the tickets: {what:?}"),
+            Self::StartSync { core } => {
+                write!(f, "start a sync that another thread runs{}", On(*core))
+            }
+            Self::RunRequest { .. } => write!(f, "run one of the started syncs"),
+            Self::DropRequest { .. } => write!(f, "drop one of the started syncs"),
+            Self::MarkSynced { .. } => write!(f, "give one of the proofs to its writer"),
+            Self::SyncAll => write!(f, "sync whatever was submitted on any core"),
+            Self::Watch { core } => write!(f, "ask how far all is durable{}", On(*core)),
+            Self::Together { what, .. } => {
+                write!(f, "take all writers, put on each core, then on all together: {what:?}")
+            }
+            Self::Truncate { core, .. } => write!(f, "truncate at some entry{}", On(*core)),
+            Self::Reset { core } => write!(f, "reset{}", On(*core)),
+            Self::Share { core } => write!(f, "make the writer a shared one{}", On(*core)),
+            Self::CloneShared { core } => write!(f, "clone the shared writer{}", On(*core)),
+            Self::DropShared { core } => {
+                write!(f, "drop a clone of the shared writer{}", On(*core))
+            }
+            Self::Unshare { core } => {
+                write!(f, "drop the shared writers and take one alone{}", On(*core))
+            }
+            Self::GiveBack { core, closing: true } => {
+                write!(f, "close the writer and take it again{}", On(*core))
+            }
+            Self::GiveBack { core, closing: false } => {
+                write!(f, "drop the writer and take it again{}", On(*core))
+            }
+            Self::Reopen { ending: Ending::Closing, shape } => {
+                write!(f, "close the log and open it {}", InWords(*shape))
+            }
+            Self::Reopen { ending: Ending::Dropping, shape } => {
+                write!(f, "drop the log and open it {}", InWords(*shape))
+            }
+            Self::RunJobs => write!(f, "run every background job that is due"),
+            Self::RunOneJob => write!(f, "run one background job"),
+            Self::Advance { milliseconds } => write!(f, "{milliseconds} ms pass"),
+            Self::StepWallClock { by_ns } => write!(f, "the wall clock steps by {by_ns} ns"),
+            Self::FillDisk { free_bytes } => write!(f, "the disk has {free_bytes} bytes left"),
+            Self::FreeDisk => write!(f, "the disk has space again"),
+        }
+    }
+}
+
+/// On which core, as far as can be told before the cores are there.
+struct On(Pick);
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ", on core {} modulo those there are", self.0)
+    }
+}
+
+struct InWords(Shape);
+
+impl fmt::Display for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cores, options) = draw_shape(self.0);
+        write!(
+            f,
+            "for {cores} cores, with segments of {}, records up to {}, batches of {} and {} bytes \
+             in flight",
+            options.segment_bytes,
+            options.max_record_bytes,
+            options.batch_bytes,
+            options.in_flight_bytes
+        )
+    }
+}

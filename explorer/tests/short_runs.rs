@@ -1,0 +1,30 @@
+//! Short explorations of fixed seeds: long ones are the command's.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use laminar_wal_explorer::{Arguments, explore};
+
+#[test]
+fn no_crash_takes_what_was_acked() {
+    assert_eq!(failures("--seed 1 --states 4000"), 0);
+}
+
+#[test]
+fn nothing_is_acked_on_a_disk_that_fails_that_is_not_durable() {
+    assert_eq!(failures("--faults --seed 1 --states 3000"), 0);
+}
+
+#[test]
+fn a_replay_of_a_state_that_is_right_says_so() {
+    assert_eq!(failures("--replay 1:20.3:4.1"), 0);
+}
+
+fn failures(arguments: &str) -> usize {
+    let arguments = arguments.split_whitespace().map(str::to_owned);
+    let mut said = Vec::new();
+    let failures = explore(&Arguments::parse(arguments).unwrap(), &mut said).unwrap();
+    if failures > 0 {
+        print!("{}", String::from_utf8_lossy(&said));
+    }
+    failures
+}
