@@ -59,9 +59,9 @@ fn child_process_is_watched() {
     };
     let storage = OsStorage::create(Path::new(&directory).join("parent/log")).unwrap();
     storage.create_directory("core-0000").unwrap();
-    let file = storage.create("core-0000/next.tmp", 600 * 1024, Access::ReadWriteDirect).unwrap();
+    let file = storage.create("core-0000/next.tmp", 152 * 1024, Access::ReadWriteDirect).unwrap();
     file.sync().unwrap();
-    let size_bytes = 600 * 1024;
+    let size_bytes = 152 * 1024;
     storage.create_reserved("core-0000/spare.tmp", size_bytes, Access::ReadWriteDirect).unwrap();
     storage.rename("core-0000/next.tmp", "core-0000/1.wal").unwrap();
     storage.sync_directory("core-0000").unwrap();
