@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use wal_recovery::{RecoveryMode, recover};
+use wal_format::{CoreDirectory, SEGMENT_HEADER_BYTES, SegmentFile};
+use wal_recovery::{RecoveredLog, RecoveryMode, recover};
 use wal_sim::SimStorage;
 use wal_storage::{Storage, WalError};
 
@@ -130,8 +132,8 @@ pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
         }
         let counts: BTreeMap<u16, usize> =
             found.cores.iter().map(|(core, recovered)| (*core, recovered.entries)).collect();
-        let (outcome, told) = judge(&copy, &oracle, &counts);
-        let is_stated = kind == Kind::FileGone && is_newest(&specimen, &what);
+        let (outcome, told) = judge(&copy, &oracle, &counts, ends_at(&found.log, &what));
+        let is_stated = kind == Kind::FileGone && is_newest(&specimen, &what.name);
         let outcome = match outcome {
             Outcome::SilentLoss if is_stated => Outcome::NewestFileGone,
             outcome => outcome,
@@ -172,7 +174,7 @@ fn do_damage(
     older: &[SimStorage],
     kind: Kind,
     random: &mut Random,
-) -> Result<Option<String>, WalError> {
+) -> Result<Option<Damaged>, WalError> {
     let names = machine.names();
     let Some(name) = crate::random::index(random.next(), names.len()).and_then(|at| names.get(at))
     else {
@@ -222,7 +224,7 @@ fn do_damage(
             else {
                 return Ok(None);
             };
-            let range = if kind == Kind::SectorStale { sector } else { whole };
+            let range = if kind == Kind::SectorStale { sector.clone() } else { whole.clone() };
             let [Ok(start), Ok(end)] = [range.start, range.end].map(usize::try_from) else {
                 return Ok(None);
             };
@@ -253,7 +255,28 @@ fn do_damage(
             format!("with {other}")
         }
     };
-    Ok(Some(format!("{name} {place}")))
+    let range = match kind {
+        Kind::BitFlipped | Kind::BlockZeroed | Kind::BlockMisdirected | Kind::BlockStale => {
+            Some(whole)
+        }
+        Kind::SectorZeroed | Kind::SectorOfNoise | Kind::SectorStale => Some(sector),
+        Kind::FileCut | Kind::FileGone | Kind::FilesSwapped => None,
+    };
+    Ok(Some(Damaged { name: name.clone(), place, range }))
+}
+
+/// A damage, where it is.
+struct Damaged {
+    name: String,
+    place: String,
+    /// No byte outside of it changed, if it is known.
+    range: Option<Range<u64>>,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.place)
+    }
 }
 
 const BLOCK_BYTES: usize = 4096;
@@ -275,6 +298,7 @@ fn judge(
     machine: &SimStorage,
     oracle: &Oracle,
     found_before: &BTreeMap<u16, usize>,
+    damage: Option<(u16, u64)>,
 ) -> (Outcome, String) {
     let storage: Arc<dyn Storage> = Arc::new(machine.clone());
     let log = match recover(&storage, RecoveryMode::TornTail) {
@@ -304,7 +328,16 @@ fn judge(
         }
         let acked = oracle.cores.get(core).map_or(0, |core| core.acked_entries());
         let report = log.report.core(*core);
-        let is_told = report.is_some_and(|report| report.ending.is_unproven());
+        // What a batch behind the damage says was durable is proven, and its loss is no tail.
+        let proven = match damage {
+            Some((damaged, end)) if damaged == *core => {
+                oracle.cores.get(core).and_then(|core| core.proven_by_what_begins_at(end))
+            }
+            _ => None,
+        };
+        let end_position = report.map_or(0, |report| report.end_position);
+        let is_told = report.is_some_and(|report| report.ending.is_unproven())
+            && proven.is_none_or(|proven| end_position >= proven);
         outcome = match (is_told, count < acked) {
             (true, _) => Outcome::UnprovenTail,
             (false, false) => Outcome::UnackedTail,
@@ -331,9 +364,22 @@ fn of_error(error: &WalError) -> (Outcome, String) {
     (outcome, error.to_string())
 }
 
+/// The core whose records were damaged in one place, and the position behind that place.
+fn ends_at(log: &RecoveredLog, what: &Damaged) -> Option<(u16, u64)> {
+    let end = what.range.as_ref()?.end;
+    for core in &log.cores {
+        for span in &core.spans {
+            let name = format!("{}/{}", CoreDirectory(core.core), SegmentFile(span.segment_id));
+            if name == what.name && what.range.as_ref()?.start >= SEGMENT_HEADER_BYTES {
+                return Some((core.core, span.base_position + (end - SEGMENT_HEADER_BYTES)));
+            }
+        }
+    }
+    None
+}
+
 /// Whether no file of the same core has a higher number.
-fn is_newest(machine: &SimStorage, what: &str) -> bool {
-    let name = what.trim();
+fn is_newest(machine: &SimStorage, name: &str) -> bool {
     let Some((directory, _)) = name.split_once('/') else {
         return false;
     };

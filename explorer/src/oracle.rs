@@ -33,6 +33,8 @@ pub(crate) struct CoreOracle {
     /// What was acked before the call that is under way, or was the last one to return: power that
     /// fails within a call spares no more.
     acked_before: Acked,
+    /// Where the log was known to be durable before something was appended behind it, rising.
+    ack_points: Vec<u64>,
     /// What any life has made sure of, though it may have been cut since: nothing new lies below.
     epoch_floor: u64,
     timestamp_floor: i64,
@@ -246,6 +248,14 @@ impl CoreOracle {
         self.ack(Acked { entries, position });
     }
 
+    /// The highest position of which some later acked batch says that all below it was durable,
+    /// if that batch lies wholly at or behind `from`.
+    pub(crate) fn proven_by_what_begins_at(&self, from: u64) -> Option<u64> {
+        // A batch begins with its mark, where the log ended.
+        let (_, batches_after) = self.ack_points.split_last()?;
+        batches_after.last().copied().filter(|begins| *begins >= from)
+    }
+
     /// How many entries survive a crash within the call that is under way.
     pub(crate) const fn acked_entries(&self) -> usize {
         self.acked_before.entries
@@ -283,12 +293,17 @@ impl CoreOracle {
         self.entries.truncate(to.entries);
         self.position = to.position;
         self.acked = to;
-        self.acked_before = to;
+        self.is_certain();
     }
 
     /// What is acked is so at every moment to come.
     fn is_certain(&mut self) {
         self.acked_before = self.acked;
+        let acked = self.acked.position;
+        self.ack_points.retain(|point| *point <= self.position);
+        if self.ack_points.last().is_none_or(|last| *last < acked) {
+            self.ack_points.push(acked);
+        }
         for known in self.entries.iter().take(self.acked.entries) {
             self.epoch_floor = self.epoch_floor.max(known.epoch);
             if let Some(timestamp_ns) = known.timestamp_ns {

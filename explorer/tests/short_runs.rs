@@ -6,12 +6,12 @@ use laminar_wal_explorer::{Arguments, explore};
 
 #[test]
 fn no_crash_takes_what_was_acked() {
-    assert_eq!(failures("--seed 1 --states 4000"), 0);
+    assert_eq!(failures("--seed 1 --states 1200"), 0);
 }
 
 #[test]
 fn nothing_is_acked_on_a_disk_that_fails_that_is_not_durable() {
-    assert_eq!(failures("--faults --seed 1 --states 3000"), 0);
+    assert_eq!(failures("--faults --seed 1 --states 1000"), 0);
 }
 
 #[test]
