@@ -252,8 +252,9 @@ impl CoreOracle {
     /// if that batch lies wholly at or behind `from`.
     pub(crate) fn proven_by_what_begins_at(&self, from: u64) -> Option<u64> {
         // A batch begins with its mark, where the log ended.
-        let (_, batches_after) = self.ack_points.split_last()?;
-        batches_after.last().copied().filter(|begins| *begins >= from)
+        let mut begins = self.ack_points.iter().rev().copied();
+        let newest = begins.find(|begins| *begins < self.acked_before.position)?;
+        (newest >= from).then_some(newest)
     }
 
     /// How many entries survive a crash within the call that is under way.
@@ -301,7 +302,10 @@ impl CoreOracle {
         self.acked_before = self.acked;
         let acked = self.acked.position;
         self.ack_points.retain(|point| *point <= self.position);
-        if self.ack_points.last().is_none_or(|last| *last < acked) {
+        // What was appended behind it before that may be written together with what is below: then
+        // its marks do not know of it.
+        let is_end = acked == self.position;
+        if is_end && self.ack_points.last().is_none_or(|last| *last < acked) {
             self.ack_points.push(acked);
         }
         for known in self.entries.iter().take(self.acked.entries) {

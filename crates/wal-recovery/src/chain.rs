@@ -8,7 +8,7 @@ use wal_storage::{Corruption, ProvenBy, Result, Storage, WalError};
 use crate::claims::Witness;
 use crate::cuts::Cuts;
 use crate::directory::segment_name;
-use crate::headers::{SegmentHeader, Usage};
+use crate::headers::SegmentHeader;
 
 /// The header blocks of one core's segments, by number.
 pub(crate) type Headers = BTreeMap<u64, SegmentHeader>;
@@ -215,15 +215,4 @@ fn broken(
         }),
     }
     .into()
-}
-
-/// What of a following file the verdict must know: the worst of them.
-pub(crate) fn following_usage(following: &[&SegmentHeader]) -> Option<Usage> {
-    let mut usages = following.iter().map(|header| header.usage());
-    let first = usages.next()?;
-    Some(if first == Usage::Torn || usages.any(|usage| usage == Usage::Torn) {
-        Usage::Torn
-    } else {
-        first
-    })
 }

@@ -23,27 +23,16 @@ pub(crate) struct SegmentHeader {
     vouches: [Result<VouchSlot, BlockError>; 2],
 }
 
-/// How much of a segment's header was written after it was prepared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Usage {
-    /// The start is valid.
-    Started,
-    /// Start and vouch blocks are zeroes.
-    Unused,
-    /// The start is not valid, and something was written.
-    Torn,
-}
-
 impl SegmentHeader {
-    pub(crate) const fn usage(&self) -> Usage {
-        match (&self.start, &self.vouches) {
-            (Ok(_), _) => Usage::Started,
+    /// Whether start and vouch blocks are the zeroes that the segment was prepared with.
+    pub(crate) const fn is_blank(&self) -> bool {
+        matches!(
+            (&self.start, &self.vouches),
             (
                 Err(BlockError::Unwritten { .. }),
                 [Err(BlockError::Unwritten { .. }), Err(BlockError::Unwritten { .. })],
-            ) => Usage::Unused,
-            _ => Usage::Torn,
-        }
+            )
+        )
     }
 
     /// The valid vouch slots, at most two.
@@ -89,12 +78,12 @@ pub(crate) fn read(
     let (first_slot, second_slot) = vouch_block.split_at(VOUCH_SLOT_BYTES.min(vouch_block.len()));
 
     let damage = |file_range, what| not_its_own(storage, core, segment_id, file_range, what);
+    let whole_identity = Some((0, BLOCK_BYTES as u64));
     let identity = match Identity::decode(identity_block) {
         Ok(identity) => identity,
         Err(error) => {
             let newer = unsupported_version(storage, &name, error);
-            let whole_block = Some((0, BLOCK_BYTES as u64));
-            return Err(newer.unwrap_or_else(|| damage(whole_block, error.to_string())));
+            return Err(newer.unwrap_or_else(|| damage(whole_identity, error.to_string())));
         }
     };
     if let Some(expected) = log_id
@@ -108,7 +97,7 @@ pub(crate) fn read(
              core {core}",
             identity.segment_id, identity.core
         );
-        return Err(damage(None, what));
+        return Err(damage(whole_identity, what));
     }
     if (identity.payload_type, identity.payload_version) != (PAYLOAD_TYPE, PAYLOAD_VERSION) {
         return Err(WalError::UnsupportedVersion {

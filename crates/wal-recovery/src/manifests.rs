@@ -1,6 +1,6 @@
 //! The two manifest slots: reading both, and choosing the one that counts.
 
-use wal_format::{BlockError, FORMAT_VERSION, LogId, MANIFEST_SLOT_BYTES, Manifest, ManifestSlot};
+use wal_format::{BLOCK_BYTES, BlockError, FORMAT_VERSION, LogId, Manifest, ManifestSlot};
 use wal_storage::{Access, Corruption, Result, Storage, StorageFile, WalError};
 
 /// What one of the two manifest slots holds.
@@ -83,10 +83,10 @@ fn read_slot(
     }
 }
 
-/// Reads what a slot is made with, and more only if a longer manifest says it is there, and the
-/// file is as long as that.
+/// Reads a block, which holds the manifest of most logs, and more only if a longer one says it is
+/// there, and the file is as long as that.
 fn decode_slot(file: &dyn StorageFile, size_bytes: u64) -> Result<Result<Manifest, BlockError>> {
-    let bytes = read_front(file, size_bytes.min(MANIFEST_SLOT_BYTES))?;
+    let bytes = read_front(file, size_bytes.min(BLOCK_BYTES as u64))?;
     match Manifest::decode(&bytes) {
         Err(BlockError::Length { length, .. }) if u64::from(length) <= size_bytes => {
             Ok(Manifest::decode(&read_front(file, length.into())?))

@@ -102,8 +102,8 @@ pub enum EndingKind {
 }
 
 impl Ending {
-    /// Whether the blind spot of promise 3 concerns this end: damage in the newest acked batch
-    /// would look the same.
+    /// Whether the blind spot of promise 3 concerns this end: damage in what the newest
+    /// commit made durable would look the same.
     #[must_use]
     pub const fn is_unproven(&self) -> bool {
         matches!(self.kind, EndingKind::Unproven | EndingKind::Torn { unproven: true, .. })

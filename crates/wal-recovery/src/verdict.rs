@@ -70,9 +70,9 @@ pub(crate) enum At {
 pub(crate) enum Following {
     /// There is none.
     Absent,
-    /// Start and vouch blocks are zero.
+    /// Start and vouch blocks are zero, and no record of its life stands behind them.
     Unused,
-    /// One of those blocks is not zero, and the start is not valid.
+    /// Something was written into one of them, and its start is not valid.
     Torn,
     /// There are some, but not the one with the next number. A file gets its name only after the
     /// one before it has its own, durably, and a name is never absent again: it was there.

@@ -189,8 +189,8 @@ fn a_torn_new_segment_behind_a_cut_is_torn_and_a_used_one_is_damage() {
     };
     let found = recovered(&torn);
     assert_eq!(keys(&found), b"a");
-    let kind = EndingKind::Torn { dropped_bytes_at_least: 0, unproven: true };
-    assert_eq!(found.ending().1, kind, "the mark behind the cut does not count");
+    let kind = EndingKind::Torn { dropped_bytes_at_least: durable - a, unproven: true };
+    assert_eq!(found.ending().1, kind, "what stands behind the cut does not count");
 
     log.core(0).last_segment().unwrap().mark(durable).put(b"y", b"acked");
     let mut image = log.finish();

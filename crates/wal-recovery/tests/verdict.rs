@@ -219,6 +219,70 @@ fn row_f_a_seal_before_a_torn_start_is_torn() {
     assert!(found.core(0).adoption.is_some());
 }
 
+/// Zeroes over the start block of a segment, as if it had never been written.
+fn lose_start(image: &mut LogImage, name: &str) {
+    image.overwrite(name, 4096, &[0; 4096]);
+}
+
+#[test]
+fn row_f_a_lost_start_before_its_batch_is_torn_and_not_a_file_that_was_never_used() {
+    let mut log = new_log();
+    log.core(0).segment().put(b"a", b"1").close();
+    let end_position = log.core(0).last_segment().unwrap().position();
+    let next = log.core(0).segment();
+    let name = next.mark(end_position).put(b"b", b"2").put(b"c", b"3").name();
+    let batch_bytes = next.position() - end_position;
+    let mut image = log.finish();
+    lose_start(&mut image, &name);
+    let found = recovered(&image);
+    let kind = EndingKind::Torn { dropped_bytes_at_least: batch_bytes, unproven: true };
+    assert_eq!(found.ending(), ("@F".into(), kind));
+    assert!(!found.core(0).closed, "a later life had begun");
+    assert!(found.core_report(0).ending.found.contains(&name), "{}", found.log.report);
+}
+
+#[test]
+fn row_f_a_lost_start_of_the_only_segment_is_torn_and_not_an_empty_log() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    let name = segment.put(b"a", b"1").put(b"b", &value(300_000)).name();
+    let batch_bytes = segment.position();
+    let mut image = log.finish();
+    lose_start(&mut image, &name);
+    let found = recovered(&image);
+    let kind = EndingKind::Torn { dropped_bytes_at_least: batch_bytes, unproven: true };
+    assert_eq!(found.ending(), ("@F".into(), kind));
+}
+
+#[test]
+fn row_c_a_lost_start_below_what_a_later_batch_knows_to_be_durable_is_damage() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    let name = segment.put(b"a", b"1").name();
+    let first_end = segment.position();
+    segment.mark(first_end).put(b"b", b"2");
+    let mut image = log.finish();
+    lose_start(&mut image, &name);
+    let corruption = damaged(&image);
+    assert_eq!(corruption.proven_by.map(|proof| proof.durable_position), Some(first_end));
+}
+
+#[test]
+fn row_f_records_of_an_earlier_life_do_not_make_a_file_one_that_was_begun() {
+    let mut log = new_log();
+    log.core(0).segment().put(b"a", b"1").close();
+    let unused = log.core(0).unused_segment().name();
+    // A file of the same number, under another salt, recycled with its records in it.
+    let mut earlier = new_log();
+    earlier.core(0).segment().put(b"a", b"1").close();
+    let former = earlier.core(0).segment();
+    former.identity().salt = 999;
+    let records = former.put(b"x", b"9").bytes().split_off(12288);
+    let mut image = log.finish();
+    image.overwrite(&unused, 12288, &records);
+    assert_eq!(recovered(&image).ending().1, EndingKind::Closed);
+}
+
 #[test]
 fn row_f_a_seal_without_a_next_file_is_damage() {
     let mut log = new_log();
@@ -311,6 +375,21 @@ fn row_h_a_file_that_is_not_what_its_name_says_is_damage() {
         let corruption = damaged(&image);
         assert!(corruption.path.ends_with(&name), "{corruption}");
     }
+}
+
+#[test]
+fn row_h_two_segments_that_changed_places_are_damage_and_each_says_so() {
+    let mut log = new_log();
+    let first = log.core(0).segment().put(b"a", b"1").seal();
+    let (first, first_bytes) = (first.name(), first.bytes());
+    let second = log.core(0).segment().put(b"b", b"2");
+    let (second, second_bytes) = (second.name(), second.bytes());
+    let mut image = log.finish();
+    image.overwrite(&first, 0, &second_bytes).overwrite(&second, 0, &first_bytes);
+    let corruption = damaged(&image);
+    assert!(corruption.path.ends_with(&first), "{corruption}");
+    assert_eq!(corruption.file_range, Some((0, 4096)), "{corruption}");
+    assert!(corruption.what.contains("says segment 2 of core 0"), "{corruption}");
 }
 
 #[test]

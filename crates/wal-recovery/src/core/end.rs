@@ -5,10 +5,10 @@ use wal_storage::{Corruption, ProvenBy, Result, WalError};
 
 use super::{CoreRecovery, Found, SegmentSpan, Stopped};
 use crate::RecoveryMode;
-use crate::chain::{self, Member};
+use crate::chain::Member;
 use crate::claims::search_marks;
 use crate::directory::segment_name;
-use crate::headers::Usage;
+use crate::headers::SegmentHeader;
 use crate::report::{Ending, EndingKind};
 use crate::scan::{Problem, Progress, SegmentPlace};
 use crate::verdict::{At, Decision, Evidence, Following, Label, judge};
@@ -38,16 +38,14 @@ impl CoreRecovery<'_> {
         if stopped.at == At::Cut {
             self.check_cut_sequence(&stopped, &progress)?;
         }
-        let following = self.look_into_following(&mut stopped, head)?;
+        let (following, begun) = self.look_into_following(&mut stopped, head)?;
         let evidence = self.evidence(&stopped, following);
         let (label, decision) = judge(&evidence);
         if decision == Decision::Error {
             return Err(self.damage(&stopped, Some((label, following))));
         }
-        if following == Following::Torn
-            && let Some(torn) = self.chain.following.iter().find(|h| h.usage() == Usage::Torn)
-        {
-            let name = segment_name(self.core, torn.segment_id);
+        if let Some(segment_id) = begun {
+            let name = segment_name(self.core, segment_id);
             stopped.problem.what.push_str(&format!("; {name} was begun, and its start is torn"));
         }
         let newest_vouch = head.and_then(|head| head.header.newest_vouch());
@@ -112,34 +110,60 @@ impl CoreRecovery<'_> {
 
     /// Files behind the last segment have no valid start, but they may have been written to, and
     /// what they claim counts: their slots, and their marks as if they began where the log ends.
+    /// Also says which one was begun.
     fn look_into_following(
         &mut self,
         stopped: &mut Stopped,
         head: Option<&Member<'_>>,
-    ) -> Result<Following> {
+    ) -> Result<(Following, Option<u64>)> {
         let chain = self.chain;
-        let mut dropped_end = None;
+        let mut begun = None;
         for header in &chain.following {
-            self.claims.add_header(header, u64::MAX);
-            let place = SegmentPlace::new(header, stopped.position);
-            let mut cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
-            let claims = &mut self.claims;
-            let furthest = search_marks(&mut cursor, &place, stopped.position, u64::MAX, claims)?;
-            dropped_end = dropped_end.max(furthest);
-            self.buffers = cursor.into_buffers();
+            let records_end = self.look_for_records(header, stopped.position)?;
+            stopped.written_end = stopped.written_end.max(records_end.unwrap_or(0));
+            if !header.is_blank() || records_end.is_some() {
+                begun.get_or_insert(header.segment_id);
+            }
         }
-        stopped.written_end = stopped.written_end.max(dropped_end.unwrap_or(0));
-
         let head_id = head.map_or(0, |head| head.header.segment_id);
         let expected_id = head_id.max(self.cuts.highest_dead_id()).saturating_add(1);
-        let usage = chain::following_usage(&chain.following);
         let first_id = chain.following.first().map(|header| header.segment_id);
-        Ok(match (first_id, usage) {
+        let following = match (first_id, begun) {
+            (None, _) => Following::Absent,
             (Some(first_id), _) if first_id != expected_id => Following::Gap,
-            (_, Some(Usage::Unused)) => Following::Unused,
-            (_, Some(_)) => Following::Torn,
-            (_, None) => Following::Absent,
-        })
+            (Some(_), None) => Following::Unused,
+            (Some(_), Some(_)) => Following::Torn,
+        };
+        Ok((following, begun))
+    }
+
+    /// Collects what a file without a valid start claims, and says where records of this life in
+    /// it end, as if it began at `base_position`; `None` if there is none.
+    ///
+    /// The blocks of its header say too little: had damage wiped out the start alone, they would
+    /// look as they were prepared, and the batch that was written with it is there.
+    fn look_for_records(
+        &mut self,
+        header: &SegmentHeader,
+        base_position: u64,
+    ) -> Result<Option<u64>> {
+        self.claims.add_header(header, u64::MAX);
+        let place = SegmentPlace::new(header, base_position);
+        let mut cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
+        let claims = &mut self.claims;
+        let mut furthest = search_marks(&mut cursor, &place, base_position, u64::MAX, claims)?;
+        let mut position = base_position;
+        while let Ok(record) = cursor.locate(
+            place.offset_of(position),
+            place.salt,
+            position,
+            place.max_record_bytes,
+        )? {
+            position = position.saturating_add(record.record_bytes);
+            furthest = furthest.max(Some(position));
+        }
+        self.buffers = cursor.into_buffers();
+        Ok(furthest)
     }
 
     pub(super) fn damage(&self, stopped: &Stopped, end: Option<(Label, Following)>) -> WalError {
