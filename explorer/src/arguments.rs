@@ -9,7 +9,7 @@ pub const USAGE: &str = "\
 explore [--seconds N | --states N] [--seed S] [--threads N]   crash states of random workloads
 explore --faults  [...]                                       the same on disks that fail
 explore --damage  [...]                                       one damage in each log
-explore --replay SEED[:MOMENT.PLAN]...                        one state again, as a failure prints it
+explore [...] --replay SEED[:MOMENT.PLAN]...                  one state again, as a failure prints it
 
   --seconds N   for so long; 60 unless said otherwise
   --states N    until so many distinct states were checked
@@ -24,13 +24,13 @@ pub struct Arguments {
     pub(crate) seed: Option<u64>,
     pub(crate) threads: usize,
     pub(crate) faults: bool,
+    pub(crate) damage: bool,
     pub(crate) mode: Mode,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
-    Crashes,
-    Damage,
+    Explore,
     Replay { seed: u64, path: Vec<Step> },
 }
 
@@ -48,7 +48,8 @@ impl Arguments {
             seed: None,
             threads,
             faults: false,
-            mode: Mode::Crashes,
+            damage: false,
+            mode: Mode::Explore,
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -64,7 +65,7 @@ impl Arguments {
                     parsed.threads = usize::try_from(number(&value()?)?).unwrap_or(1).max(1);
                 }
                 "--faults" => parsed.faults = true,
-                "--damage" => parsed.mode = Mode::Damage,
+                "--damage" => parsed.damage = true,
                 "--replay" => parsed.mode = replay(&value()?)?,
                 _ => return Err(format!("{argument} is no argument\n\n{USAGE}")),
             }

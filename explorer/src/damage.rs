@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wal_format::{CoreDirectory, SEGMENT_HEADER_BYTES, SegmentFile};
 use wal_recovery::{RecoveredLog, RecoveryMode, recover};
@@ -12,11 +13,12 @@ use wal_storage::{Storage, WalError};
 
 use crate::Checked;
 use crate::crash::Crash;
-use crate::explorer::machine_of;
+use crate::explorer::{Failure, FailureKind, Step, caught, machine_of};
 use crate::life::{Beginning, Life, Moment, Visitor};
 use crate::look::look;
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
+use crate::watchdog::{Doing, Pulse};
 use crate::workload::Workload;
 
 /// How many times each log is damaged, each time alone.
@@ -94,19 +96,46 @@ impl DamageTally {
         self.counts.iter().flatten().sum()
     }
 
+    pub(crate) fn told(&self, time: Duration) -> impl fmt::Display {
+        Told { tally: self.clone(), time }
+    }
+
     fn of(&self, outcome: Outcome) -> u64 {
         self.counts.iter().map(|counts| counts[outcome as usize]).sum()
     }
 }
 
-/// Damages the log of one workload in many ways, closed or crashed as the seed says.
+/// Damages the log of one workload in many ways, closed or crashed as the seed says; or, if `only`
+/// is given, in the one way that it names.
 ///
 /// # Errors
 ///
-/// The first silent loss.
-pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
+/// The first silent loss. Its path is one step: the number of the damage, and the plan of the crash
+/// that it followed.
+pub(crate) fn damage(
+    workload: &Workload,
+    only: Option<Step>,
+    tally: &mut DamageTally,
+    pulse: &Pulse,
+) -> Result<(), Failure> {
+    pulse.explores(workload.seed);
+    let mut failed_at = None;
+    let damaged = caught(pulse, || damage_each(workload, only, tally, pulse, &mut failed_at))?;
+    damaged.map_err(|what| {
+        let path = failed_at.into_iter().collect();
+        Failure { path, what, kind: FailureKind::BrokenPromise }
+    })
+}
+
+fn damage_each(
+    workload: &Workload,
+    only: Option<Step>,
+    tally: &mut DamageTally,
+    pulse: &Pulse,
+    failed_at: &mut Option<Step>,
+) -> Checked {
     let mut random = Random::new(mix(workload.seed, 0xDA3A));
-    let mut keeper = Keeper { random: random.clone(), older: Vec::new(), newest: None };
+    let mut keeper = Keeper { random: random.clone(), older: Vec::new(), newest: None, pulse };
     let closing = random.chance(50);
     {
         let machine = machine_of(workload.seed);
@@ -127,9 +156,12 @@ pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
         let Some(what) = done.map_err(|error| format!("damaging failed: {error}"))? else {
             continue;
         };
-        if copy.content_fingerprint() == specimen.content_fingerprint() {
+        let is_asked_for = only.is_none_or(|(only, _)| only == number);
+        if !is_asked_for || copy.content_fingerprint() == specimen.content_fingerprint() {
             continue;
         }
+        let step = (number, plan);
+        pulse.looks(&[], step);
         let counts: BTreeMap<u16, usize> =
             found.cores.iter().map(|(core, recovered)| (*core, recovered.entries)).collect();
         let (outcome, told) = judge(&copy, &oracle, &counts, ends_at(&found.log, &what));
@@ -143,6 +175,7 @@ pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
             tally.without_place.push(format!("{kind}, {what}: {told}"));
         }
         if outcome == Outcome::SilentLoss {
+            *failed_at = Some(step);
             return Err(format!("damage {number}, {kind}, {what}: {told}"));
         }
     }
@@ -150,13 +183,18 @@ pub(crate) fn damage(workload: &Workload, tally: &mut DamageTally) -> Checked {
 }
 
 /// Keeps the last moment of a life, and some before it.
-struct Keeper {
+struct Keeper<'a> {
     random: Random,
     older: Vec<SimStorage>,
     newest: Option<(SimStorage, Oracle)>,
+    pulse: &'a Pulse,
 }
 
-impl Visitor for Keeper {
+impl Visitor for Keeper<'_> {
+    fn begins(&mut self, what: Doing) {
+        self.pulse.lives(&[], what);
+    }
+
     fn visit(&mut self, moment: &Moment<'_>) -> Checked {
         if moment.cuts.is_empty() && moment.oracle.doubtful_cuts.is_empty() {
             self.newest = Some((moment.machine.fork(), moment.oracle.clone()));
@@ -406,8 +444,14 @@ impl fmt::Display for Kind {
     }
 }
 
-impl fmt::Display for DamageTally {
+struct Told {
+    tally: DamageTally,
+    time: Duration,
+}
+
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tally, time } = self;
         writeln!(
             f,
             "{:<22}{:>10}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
@@ -425,25 +469,26 @@ impl fmt::Display for DamageTally {
             "{:<22}{:>10}{:>12}{:>10}{:>10}{:>10}{:>12}{:>8}",
             "", "answer", "its place", "without", "tail", "tail", "gone", "LOSS"
         )?;
-        for (kind, counts) in KINDS.iter().zip(self.counts) {
+        for (kind, counts) in KINDS.iter().zip(tally.counts) {
             let [complete, with, without, unproven, unacked, newest, silent] = counts;
             writeln!(
                 f,
                 "{kind:<22}{complete:>10}{with:>12}{without:>10}{unproven:>10}{unacked:>10}{newest:>12}{silent:>8}"
             )?;
         }
-        let (with, without) = (self.of(Outcome::ErrorWithPlace), self.of(Outcome::ErrorWithout));
+        let (with, without) = (tally.of(Outcome::ErrorWithPlace), tally.of(Outcome::ErrorWithout));
         let percent = 100.0 * with as f64 / (with + without).max(1) as f64;
-        for example in &self.without_place {
+        for example in &tally.without_place {
             writeln!(f, "  for example {example}")?;
         }
         write!(
             f,
-            "{} damages, {} errors, {percent:.1} percent of them name file and position; {} silent \
-             losses",
-            self.cases(),
+            "{} damages in {:.1} s, {} errors, {percent:.1} percent of them name file and position; {} \
+             silent losses",
+            tally.cases(),
+            time.as_secs_f64(),
             with + without,
-            self.of(Outcome::SilentLoss)
+            tally.of(Outcome::SilentLoss)
         )
     }
 }

@@ -1,16 +1,18 @@
 //! Many workloads on several threads, and what is said about them at the end.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::arguments::{Arguments, Mode};
 use crate::damage::{self, DamageTally};
-use crate::explorer::{self, Effort, Failure};
-use crate::minimise::minimise;
+use crate::explorer::{self, Effort, Failure, FailureKind};
+use crate::minimise;
 use crate::tally::Tally;
+use crate::watchdog::{At, PATIENCE, Pulse, watch};
 use crate::workload::Workload;
 
 /// Seeds that once failed, one a line; what stands behind `#` is a comment.
@@ -33,7 +35,20 @@ pub fn explore(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<us
         Mode::Replay { seed, path } => {
             let workload = drawn(*seed, arguments.faults);
             write!(out, "seed {seed}:\n{workload}")?;
-            match explorer::replay(&workload, path) {
+            let (path, is_damage) = (path.clone(), arguments.damage);
+            let replayed = alone(move |pulse| {
+                if is_damage {
+                    damage::damage(
+                        &workload,
+                        path.first().copied(),
+                        &mut DamageTally::default(),
+                        pulse,
+                    )
+                } else {
+                    explorer::replay(&workload, &path, pulse)
+                }
+            });
+            match replayed.unwrap_or_else(|stalled| Err(Failure::of_stall(stalled))) {
                 Ok(()) => writeln!(out, "nothing is wrong there\n0 failures")?,
                 Err(failure) => {
                     writeln!(out, "{}\n1 failures", failure.what)?;
@@ -42,115 +57,114 @@ pub fn explore(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<us
             }
             Ok(0)
         }
-        Mode::Damage => explore_damage(arguments, out),
-        Mode::Crashes => explore_crashes(arguments, out),
+        Mode::Explore if arguments.damage => explore_damage(arguments, out),
+        Mode::Explore => explore_crashes(arguments, out),
     }
 }
 
 fn explore_crashes(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<usize> {
-    let first = arguments.seed.unwrap_or_else(fresh_seed);
-    writeln!(out, "seeds from {first} on")?;
     let began = Instant::now();
-    let seconds = arguments.seconds.or(match arguments.states {
-        None => Some(Duration::from_secs(60)),
-        Some(_) => None,
-    });
     let effort = Effort {
         // A schedule of faults is looked at briefly, so that there are many.
         plans: if arguments.faults { 2 } else { PLANS },
         lives_per_10_000: LIVES_PER_10_000,
-        deadline: seconds.map(|seconds| began + seconds),
+        deadline: deadline(arguments, began),
         states_max: u64::MAX,
     };
-    let shared = Shared {
-        next: AtomicU64::new(0),
-        first,
-        states_max: arguments.states.unwrap_or(u64::MAX),
-        faults: arguments.faults,
-        found: Mutex::default(),
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.threads {
-            scope.spawn(|| shared.work(effort));
+    let (faults, states_max) = (arguments.faults, arguments.states.unwrap_or(u64::MAX));
+    let shared = Arc::new(Shared::new(arguments, out)?);
+    let found: Arc<Mutex<Tally>> = Arc::default();
+    let tally_of_all = Arc::clone(&found);
+    let failures = shared.run(arguments.threads, move |shared, pulse| {
+        let lock = || tally_of_all.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(seed) = shared.next_seed(effort.deadline) {
+            if lock().states() >= states_max {
+                return;
+            }
+            let mut tally = Tally::default();
+            let explored = explorer::explore(&drawn(seed, faults), effort, &mut tally, pulse);
+            lock().add(&tally);
+            shared.add(seed, explored, pulse);
         }
     });
-    let Found { tally, failures } =
-        shared.found.into_inner().unwrap_or_else(PoisonError::into_inner);
     let time = began.elapsed();
-    for (workload, failure) in &failures {
-        let (shortest, shortened) = minimise(workload.clone(), failure.clone(), effort);
-        let faults = if arguments.faults { "--faults " } else { "" };
-        tell(out, faults, workload, failure, &shortest, &shortened)?;
+    for failure in &failures {
+        let workload = drawn(failure.seed, faults);
+        let shortest = minimise::crashes(&workload, &failure.failure, effort);
+        tell(out, if faults { "--faults " } else { "" }, &workload, failure, shortest)?;
     }
-    if arguments.faults {
-        let (failing, all) = (tally.failing, tally.workloads);
-        writeln!(out, "{failing} schedules of faults that came to pass, of {all}")?;
+    let tally = found.lock().unwrap_or_else(PoisonError::into_inner);
+    if faults {
+        writeln!(
+            out,
+            "{} schedules of faults that came to pass, of {}; and in {} of {} lives after a crash",
+            tally.failing, tally.workloads, tally.failing_lives, tally.lives
+        )?;
     }
-    writeln!(out, "{}\n{} failures", tally.told(time), failures.len())?;
+    writeln!(out, "{}\n{}", tally.told(time), Counted(&failures))?;
     Ok(failures.len())
 }
 
 fn explore_damage(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<usize> {
-    let first = arguments.seed.unwrap_or_else(fresh_seed);
-    writeln!(out, "seeds from {first} on")?;
-    let until = Instant::now() + arguments.seconds.unwrap_or(Duration::from_secs(60));
+    let began = Instant::now();
+    let deadline = deadline(arguments, began);
     let cases_max = arguments.states.unwrap_or(u64::MAX);
-    let next = AtomicU64::new(first);
-    let found: Mutex<(DamageTally, Vec<(u64, String)>)> = Mutex::default();
-    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
-    let work = || {
-        loop {
-            let is_enough = {
-                let (tally, failures) = &*lock();
-                tally.cases() >= cases_max || failures.len() >= FAILURES_MAX
-            };
-            if is_enough || Instant::now() >= until {
+    let shared = Arc::new(Shared::new(arguments, out)?);
+    let found: Arc<Mutex<DamageTally>> = Arc::default();
+    let tally_of_all = Arc::clone(&found);
+    let failures = shared.run(arguments.threads, move |shared, pulse| {
+        let lock = || tally_of_all.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(seed) = shared.next_seed(deadline) {
+            if lock().cases() >= cases_max {
                 return;
             }
-            let seed = next.fetch_add(1, Ordering::Relaxed);
             let mut tally = DamageTally::default();
-            let done = damage::damage(&Workload::draw(seed), &mut tally);
-            let (all, failures) = &mut *lock();
-            all.add(&tally);
-            failures.extend(done.err().map(|what| (seed, what)));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.threads {
-            scope.spawn(work);
+            let done = damage::damage(&Workload::draw(seed), None, &mut tally, pulse);
+            lock().add(&tally);
+            shared.add(seed, done, pulse);
         }
     });
-    let (tally, failures) = &*lock();
-    for (seed, what) in failures {
-        writeln!(out, "\nFAILED: seed {seed}: {what}\n{}", Workload::draw(*seed))?;
-        writeln!(
-            out,
-            "replay: cargo run --release -p wal-sim --example explore -- --damage --seed {seed} \
-             --states 1 --threads 1"
-        )?;
+    let time = began.elapsed();
+    for failure in &failures {
+        let workload = Workload::draw(failure.seed);
+        let shortest = minimise::damage(&workload, &failure.failure);
+        tell(out, "--damage ", &workload, failure, shortest)?;
     }
-    writeln!(out, "{tally}\n{} failures", failures.len())?;
+    let tally = found.lock().unwrap_or_else(PoisonError::into_inner);
+    writeln!(out, "{}\n{}", tally.told(time), Counted(&failures))?;
     Ok(failures.len())
+}
+
+/// When it is enough: a minute, unless something else was asked for.
+fn deadline(arguments: &Arguments, began: Instant) -> Option<Instant> {
+    let seconds = arguments.seconds.or(match arguments.states {
+        None => Some(Duration::from_secs(60)),
+        Some(_) => None,
+    });
+    seconds.map(|seconds| began + seconds)
 }
 
 /// A failure, as it is to be read and replayed.
 fn tell(
     out: &mut dyn Write,
-    faults: &str,
+    mode: &str,
     workload: &Workload,
-    failure: &Failure,
-    shortest: &Workload,
-    shortened: &Failure,
+    FailedSeed { seed, failure }: &FailedSeed,
+    shortest: Option<(Workload, Failure)>,
 ) -> std::io::Result<()> {
-    let seed = workload.seed;
     writeln!(out, "\nFAILED: seed {seed}: {}", failure.what)?;
-    let (of, all) = (shortest.operations.len(), workload.operations.len());
-    writeln!(out, "of its {all} operations these {of} are enough:\n{shortest}")?;
-    writeln!(out, "  crashes, each as (moment, plan): {:?}", shortened.path)?;
-    writeln!(out, "  {}", shortened.what)?;
+    match shortest {
+        Some((shortest, shortened)) => {
+            let (of, all) = (shortest.operations.len(), workload.operations.len());
+            writeln!(out, "of its {all} operations these {of} are enough:\n{shortest}")?;
+            writeln!(out, "  crashes, each as (moment, plan): {:?}", shortened.path)?;
+            writeln!(out, "  {}", shortened.what)?;
+        }
+        None => write!(out, "its operations:\n{workload}")?,
+    }
     write!(
         out,
-        "replay: cargo run --release -p wal-sim --example explore -- {faults}--replay {seed}"
+        "replay: cargo run --release -p wal-sim --example explore -- {mode}--replay {seed}"
     )?;
     for (moment, plan) in &failure.path {
         write!(out, ":{moment}.{plan}")?;
@@ -158,55 +172,97 @@ fn tell(
     writeln!(out, "\n")
 }
 
+/// What all threads of a run share: which seed is next, and what failed so far.
 struct Shared {
-    next: AtomicU64,
+    once_failed: Vec<u64>,
     first: u64,
-    states_max: u64,
-    faults: bool,
-    found: Mutex<Found>,
+    next: AtomicU64,
+    failures: Mutex<Vec<FailedSeed>>,
 }
 
-#[derive(Debug, Default)]
-struct Found {
-    tally: Tally,
-    failures: Vec<(Workload, Failure)>,
+struct FailedSeed {
+    seed: u64,
+    failure: Failure,
 }
 
 impl Shared {
-    fn work(&self, effort: Effort) {
+    fn new(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<Self> {
+        let first = arguments.seed.unwrap_or_else(fresh_seed);
         let once_failed: Vec<u64> = once_failed().collect();
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let old = usize::try_from(number).ok().and_then(|number| once_failed.get(number));
-            let seed = match old {
-                Some(seed) => *seed,
-                None => self.first.wrapping_add(number - once_failed.len() as u64),
-            };
-            let so_far = {
-                let found = self.found();
-                if found.failures.len() >= FAILURES_MAX {
-                    return;
-                }
-                found.tally.states()
-            };
-            let is_late = effort.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if so_far >= self.states_max || (is_late && number > 0) {
-                return;
-            }
-            let workload = drawn(seed, self.faults);
-            let mut tally = Tally::default();
-            let explored = explorer::explore(&workload, effort, &mut tally);
-            let mut found = self.found();
-            found.tally.add(&tally);
-            if let Err(failure) = explored {
-                found.failures.push((workload, failure));
-            }
+        writeln!(out, "{} seeds that once failed, then seeds from {first} on", once_failed.len())?;
+        Ok(Self { once_failed, first, next: AtomicU64::new(0), failures: Mutex::default() })
+    }
+
+    /// Has so many threads work, and returns what failed, and who did not come to an end.
+    fn run(
+        self: &Arc<Self>,
+        threads: usize,
+        work: impl Fn(&Self, &Pulse) + Send + Sync + 'static,
+    ) -> Vec<FailedSeed> {
+        let shared = Arc::clone(self);
+        let stalled = watch(threads, PATIENCE, move |pulse| work(&shared, pulse));
+        let stalled = stalled
+            .into_iter()
+            .map(|at| FailedSeed { seed: at.seed, failure: Failure::of_stall(at) });
+        let mut failures = std::mem::take(&mut *self.failures());
+        failures.extend(stalled);
+        failures
+    }
+
+    /// The seeds that once failed come first, whatever else is asked for.
+    fn next_seed(&self, deadline: Option<Instant>) -> Option<u64> {
+        if self.failures().len() >= FAILURES_MAX {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let old = usize::try_from(number).ok().and_then(|number| self.once_failed.get(number));
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        match old {
+            Some(seed) => Some(*seed),
+            None if is_late && number > 0 => None,
+            None => Some(self.first.wrapping_add(number - self.once_failed.len() as u64)),
         }
     }
 
-    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    fn add(&self, seed: u64, explored: Result<(), Failure>, pulse: &Pulse) {
+        // A thread that was given up has failed already.
+        if let Err(failure) = explored
+            && !pulse.is_given_up()
+        {
+            self.failures().push(FailedSeed { seed, failure });
+        }
     }
+
+    fn failures(&self) -> MutexGuard<'_, Vec<FailedSeed>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last line of a run.
+struct Counted<'a>(&'a [FailedSeed]);
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |kind| self.0.iter().filter(|failed| failed.failure.kind == kind).count();
+        let broken = count(FailureKind::BrokenPromise);
+        let (panics, hangs) = (count(FailureKind::Panic), count(FailureKind::Hang));
+        writeln!(f, "{broken} broken promises, {panics} panics, {hangs} hangs")?;
+        write!(f, "{} failures", self.0.len())
+    }
+}
+
+/// Does something in one thread that is watched; an error if it stands still.
+pub(crate) fn alone<T: Send + 'static>(
+    act: impl Fn(&Pulse) -> T + Send + Sync + 'static,
+) -> Result<T, At> {
+    let done: Arc<Mutex<Option<T>>> = Arc::default();
+    let slot = Arc::clone(&done);
+    let stalled = watch(1, PATIENCE, move |pulse| {
+        let result = act(pulse);
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    });
+    let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+    done.ok_or_else(|| stalled.into_iter().next().unwrap_or_default())
 }
 
 fn drawn(seed: u64, faults: bool) -> Workload {

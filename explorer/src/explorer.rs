@@ -9,10 +9,11 @@ use wal_sim::SimStorage;
 use crate::Checked;
 use crate::crash::{Crash, FIXED_PLANS};
 use crate::life::{Beginning, Life, Moment, Visitor};
-use crate::look::look;
+use crate::look::{look, look_at_what_fails};
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::tally::{Phase, Tally};
+use crate::watchdog::{At, Doing, Pulse};
 use crate::workload::Workload;
 
 /// A crash within a life: the number of the moment, of those that were visited, and of the plan.
@@ -25,6 +26,22 @@ pub(crate) struct Failure {
     /// a call said what it must not.
     pub(crate) path: Vec<Step>,
     pub(crate) what: String,
+    pub(crate) kind: FailureKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    BrokenPromise,
+    Panic,
+    Hang,
+}
+
+impl Failure {
+    /// A thread did not come to an end.
+    pub(crate) fn of_stall(at: At) -> Self {
+        let what = format!("it does not come to an end {}", at.doing);
+        Self { path: at.path, what, kind: FailureKind::Hang }
+    }
 }
 
 /// How much is looked at.
@@ -54,8 +71,9 @@ pub(crate) fn explore(
     workload: &Workload,
     effort: Effort,
     tally: &mut Tally,
+    pulse: &Pulse,
 ) -> Result<(), Failure> {
-    run(workload, effort, tally, None)
+    run(workload, effort, tally, pulse, None)
 }
 
 /// Visits one state alone.
@@ -63,46 +81,59 @@ pub(crate) fn explore(
 /// # Errors
 ///
 /// If it is not what was promised.
-pub(crate) fn replay(workload: &Workload, path: &[Step]) -> Result<(), Failure> {
+pub(crate) fn replay(workload: &Workload, path: &[Step], pulse: &Pulse) -> Result<(), Failure> {
     let effort = Effort { plans: 0, lives_per_10_000: 0, deadline: None, states_max: u64::MAX };
-    run(workload, effort, &mut Tally::default(), Some(path))
+    run(workload, effort, &mut Tally::default(), pulse, Some(path))
 }
 
 fn run(
     workload: &Workload,
     effort: Effort,
     tally: &mut Tally,
+    pulse: &Pulse,
     only: Option<&[Step]>,
 ) -> Result<(), Failure> {
     let mut seen = Seen::default();
     let mut failed_at = Vec::new();
     let machine = machine_of(workload.seed);
+    pulse.explores(workload.seed);
     let mut explorer = Explorer {
         seed: workload.seed,
         path: Vec::new(),
         moments: 0,
+        disk_fails: workload.disk_fails,
         effort,
         only,
         tally,
+        pulse,
         seen: &mut seen,
         failed_at: &mut failed_at,
     };
-    let lived = catch_unwind(AssertUnwindSafe(|| {
+    let lived = caught(pulse, || {
         let mut life = Life::new(machine.clone(), Oracle::default(), workload.seed, &mut explorer);
-        if !workload.faults.is_empty() {
-            life.set_closing_at_end(true);
-            life.set_faults(workload.faults.clone());
-        }
+        life.set_closing_at_end(workload.disk_fails);
         life.live(workload, &Beginning::OfALog)
-    }));
-    let lived = lived.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Err(format!("a panic: {}", text.unwrap_or_default()))
     });
     tally.workloads += 1;
     tally.failing += u64::from(machine.faults_hit() > 0);
-    lived.map_err(|what| Failure { path: failed_at, what })
+    match lived {
+        Ok(lived) => {
+            let kind = FailureKind::BrokenPromise;
+            lived.map_err(|what| Failure { path: failed_at, what, kind })
+        }
+        Err(panicked) => Err(panicked),
+    }
+}
+
+/// A panic is a failure of what the thread was at.
+pub(crate) fn caught<T>(pulse: &Pulse, act: impl FnOnce() -> T) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        let at = pulse.at();
+        let what = format!("a panic, {}: {}", at.doing, text.unwrap_or_default());
+        Failure { path: at.path, what, kind: FailureKind::Panic }
+    })
 }
 
 pub(crate) fn machine_of(seed: u64) -> SimStorage {
@@ -125,14 +156,21 @@ struct Explorer<'a> {
     path: Vec<Step>,
     /// How many moments were visited.
     moments: u64,
+    /// Operations of the disk fail in this life and in those after it.
+    disk_fails: bool,
     effort: Effort,
     only: Option<&'a [Step]>,
     tally: &'a mut Tally,
+    pulse: &'a Pulse,
     seen: &'a mut Seen,
     failed_at: &'a mut Vec<Step>,
 }
 
 impl Visitor for Explorer<'_> {
+    fn begins(&mut self, what: Doing) {
+        self.pulse.lives(&self.path, what);
+    }
+
     fn visit(&mut self, moment: &Moment<'_>) -> Checked {
         let number = self.moments;
         self.moments += 1;
@@ -163,7 +201,7 @@ impl Visitor for Explorer<'_> {
             // Nothing is pending.
             return Ok(());
         }
-        let plans = if self.path.is_empty() { self.effort.plans } else { self.effort.plans / 3 };
+        let plans = if self.path.is_empty() { self.effort.plans } else { self.effort.plans.div_ceil(3) };
         let mut in_vain = 0;
         for plan in (FIXED_PLANS.len() as u64..).take(plans) {
             let known = self.seen.disks.len();
@@ -200,10 +238,19 @@ impl Explorer<'_> {
         {
             return Ok(disk);
         }
-        let found = look(&after, moment.oracle, moment.cuts);
+        self.pulse.looks(&self.path, step);
+        let mut random = Random::new(mix(mix(self.seed, step.0), step.1));
+        let found = look(&after, moment.oracle, moment.cuts).and_then(|found| {
+            if after.content_fingerprint() != disk {
+                return Err("recovery changed bytes or names".to_owned());
+            }
+            if self.disk_fails {
+                look_at_what_fails(&after, &found, random.next())?;
+            }
+            Ok(found)
+        });
         let found =
             found.map_err(|what| self.failed(step, format!("after {}: {what}", crash.kind)))?;
-        let mut random = Random::new(mix(mix(self.seed, step.0), step.1));
         let goes_on = match self.only {
             // What is wrong may show only when the log is opened again, and gone on with.
             Some(_) => true,
@@ -238,14 +285,20 @@ impl Explorer<'_> {
         let seed = mix(mix(self.seed, step.0), step.1);
         let mut path = self.path.clone();
         path.push(step);
-        let workload = Workload::draw_short(seed);
+        let mut workload = Workload::draw_short(seed);
+        if self.disk_fails {
+            workload = workload.with_faults();
+        }
+        let machine = after.clone();
         let mut explorer = Explorer {
             seed,
             path: path.clone(),
             moments: 0,
+            disk_fails: self.disk_fails,
             effort: self.effort,
             only: self.only.map(|_| rest),
             tally: self.tally,
+            pulse: self.pulse,
             seen: self.seen,
             failed_at: self.failed_at,
         };
@@ -253,6 +306,7 @@ impl Explorer<'_> {
             let mut life = Life::new(after, oracle, seed, &mut explorer);
             life.live(&workload, beginning)
         };
+        self.tally.failing_lives += u64::from(machine.faults_hit() > 0);
         lived.map_err(|what| {
             if self.failed_at.is_empty() {
                 *self.failed_at = path;

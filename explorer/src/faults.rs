@@ -46,3 +46,11 @@ fn draw_one(random: &mut Random) -> Fault {
         _ => fault,
     }
 }
+
+/// Something fails that recovery asks for, which only reads.
+pub(crate) fn draw_of_reading(random: &mut Random) -> Fault {
+    let kinds =
+        [OperationKind::Read, OperationKind::Read, OperationKind::Open, OperationKind::List];
+    let fault = Fault::on(random.pick(kinds)).nth(random.pick([0, 1, 2, 5, 9]));
+    if random.chance(25) { fault.sticky() } else { fault }
+}

@@ -12,6 +12,7 @@
 //!   of them, and is crashed again there.
 //! - `look`: recovers what a crash left, and compares.
 //! - `witness`: looks how far a log says that it is durable, while calls are under way.
+//! - `watchdog`: notices what does not come to an end.
 //! - `minimise`: leaves operations out of what failed.
 //!
 //! - `faults`: operations of the disk that fail, and what must hold all the same.
@@ -31,6 +32,7 @@ mod minimise;
 mod oracle;
 mod random;
 mod tally;
+mod watchdog;
 mod witness;
 mod workload;
 

@@ -18,6 +18,7 @@ use crate::faults::Schedule;
 use crate::look::Found;
 use crate::oracle::{Cut, Oracle};
 use crate::random::{Random, index};
+use crate::watchdog::Doing;
 use crate::witness::Witnessed;
 use crate::workload::{Ending, Operation, Pick, Workload};
 use syncing::{Proof, Request, Ticket};
@@ -26,6 +27,9 @@ use syncing::{Proof, Request, Ticket};
 pub(crate) trait Visitor {
     /// What the oracle has acked before the call that is under way must survive.
     fn visit(&mut self, moment: &Moment<'_>) -> Checked;
+
+    /// Something begins that may not come to an end.
+    fn begins(&mut self, _what: Doing) {}
 }
 
 /// What is known at a moment.
@@ -66,6 +70,9 @@ pub(crate) struct Life<'a> {
     /// A failure has left nothing to go on with.
     is_over: bool,
     faults: Schedule,
+    /// How many operations of the disk had failed when the log was opened.
+    faults_before: u64,
+    doing: Doing,
     /// Nothing is acked on these any more.
     poisoned: RefCell<BTreeSet<u16>>,
 }
@@ -106,6 +113,8 @@ impl<'a> Life<'a> {
             closing_at_end: false,
             is_over: false,
             faults: Schedule::new(),
+            faults_before: 0,
+            doing: Doing::Opening,
             poisoned: RefCell::default(),
         }
     }
@@ -113,11 +122,6 @@ impl<'a> Life<'a> {
     /// The process lets go of its log before it ends.
     pub(crate) const fn set_closing_at_end(&mut self, closing: bool) {
         self.closing_at_end = closing;
-    }
-
-    /// What fails, and when it is planned.
-    pub(crate) fn set_faults(&mut self, faults: Schedule) {
-        self.faults = faults;
     }
 
     /// Opens the log in which `found` was found and does everything that the workload says.
@@ -135,6 +139,8 @@ impl<'a> Life<'a> {
     }
 
     fn live_on(&mut self, workload: &Workload, begins_as: &Beginning) -> Checked {
+        self.faults.clone_from(&workload.faults);
+        self.begin(Doing::Opening);
         self.plan_faults(0);
         let opened = match begins_as {
             Beginning::OfALog => self.open(workload.shape, true),
@@ -149,6 +155,7 @@ impl<'a> Life<'a> {
             if self.is_over {
                 break;
             }
+            self.begin(Doing::Operation(number));
             self.plan_faults(number + 1);
             let done = self.act(operation).and_then(|()| self.called(&[]));
             let done = done.and_then(|()| self.check_writers());
@@ -160,6 +167,11 @@ impl<'a> Life<'a> {
         }
         let moment = self.machine.fork();
         self.visit(&moment, &[]).map_err(|what| format!("at the end: {what}"))
+    }
+
+    fn begin(&mut self, what: Doing) {
+        self.doing = what;
+        self.visitor.begins(what);
     }
 
     fn plan_faults(&self, before: usize) {
@@ -175,14 +187,22 @@ impl<'a> Life<'a> {
         if !cuts.is_empty() || !self.oracle.doubtful_cuts.is_empty() {
             sightings.clear();
         }
-        for (number, machine) in self.machine.take_snapshots() {
+        let snapshots = self.machine.take_snapshots();
+        let were_any = !snapshots.is_empty();
+        for (number, machine) in snapshots {
             for (core, position) in sightings.remove(&number).into_iter().flatten() {
                 self.oracle.core(core).is_seen_durable(position);
             }
             self.visit(&machine, cuts)?;
         }
+        if were_any {
+            self.begin(self.doing);
+        }
         self.oracle.call_is_over();
-        Ok(())
+        match self.machine.jobs_panicked() {
+            0 => Ok(()),
+            panicked => Err(format!("{panicked} jobs have panicked")),
+        }
     }
 
     fn visit(&mut self, machine: &SimStorage, cuts: &[Cut]) -> Checked {
@@ -295,8 +315,9 @@ impl<'a> Life<'a> {
         self.wal.is_some() && self.log_life(life.core) == life
     }
 
+    /// Whether an operation of the disk has failed since the log was opened.
     fn has_failed(&self) -> bool {
-        self.machine.faults_hit() > 0
+        self.machine.faults_hit() > self.faults_before
     }
 
     /// Whether an error has a good reason.
@@ -341,10 +362,7 @@ impl<'a> Life<'a> {
                 ));
             }
         }
-        match self.machine.jobs_panicked() {
-            0 => Ok(()),
-            panicked => Err(format!("{panicked} jobs have panicked")),
-        }
+        Ok(())
     }
 }
 

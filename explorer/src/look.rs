@@ -7,8 +7,9 @@ use wal_recovery::{RecoveredLog, RecoveryMode, recover};
 use wal_sim::{OperationKind, SimStorage};
 use wal_storage::{Storage, WalError};
 
-use crate::Checked;
 use crate::oracle::{Cut, Oracle, Recovered};
+use crate::random::Random;
+use crate::{Checked, faults};
 
 /// What recovery gave.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct Found {
 }
 
 /// Recovers the log on a machine that nothing was done on yet: everything that was promised must be
-/// there, nothing else may be, and nothing on the disk may change.
+/// there, nothing else may be, and no byte and no name on the disk may change.
 pub(crate) fn look(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
     let storage: Arc<dyn Storage> = Arc::new(machine.clone());
     let log = recover(&storage, RecoveryMode::TornTail)
@@ -26,11 +27,45 @@ pub(crate) fn look(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Check
     let told = |what: String| format!("{what}\n{}", log.report);
     let cores = replay(&storage, &log, oracle).map_err(told)?;
     oracle.check_ends(&cores, cuts).map_err(told)?;
-    let mut changes = OperationKind::ALL.into_iter().filter(|kind| kind.is_change());
-    if let Some(kind) = changes.find(|kind| machine.operations_of(*kind) > 0) {
-        return Err(format!("recovery did a {kind:?}"));
-    }
+    changed_nothing(machine)?;
     Ok(Found { log, cores })
+}
+
+/// Recovers again, while something fails that recovery asks of the disk: it gives the same, or says
+/// that the disk failed. What cannot be read is no damage, and nothing is left out for it.
+pub(crate) fn look_at_what_fails(machine: &SimStorage, found: &Found, seed: u64) -> Checked {
+    let mut random = Random::new(seed);
+    let copy = machine.kill();
+    let fault = faults::draw_of_reading(&mut random);
+    copy.inject(fault.clone());
+    let storage: Arc<dyn Storage> = Arc::new(copy.clone());
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    let again = recover(&storage, RecoveryMode::TornTail).and_then(|log| {
+        log.replay(&storage)
+            .for_each(|entry| *counts.entry(entry.core_id()).or_default() += 1)
+            .map(|()| log)
+    });
+    let what = match again {
+        Err(WalError::Io { .. }) if copy.faults_hit() > 0 => return changed_nothing(&copy),
+        Err(error) => format!("recovery failed with: {error}"),
+        Ok(log) => {
+            let of_each = found.cores.iter().map(|(core, recovered)| (*core, recovered.entries));
+            if log == found.log && of_each.filter(|(_, count)| *count > 0).eq(counts) {
+                return changed_nothing(&copy);
+            }
+            format!("recovery gave {}\ninstead of {}", log.report, found.log.report)
+        }
+    };
+    Err(format!("while the disk failed, {fault:?}: {what}"))
+}
+
+/// Nothing but an operation changes bytes or names, and none did that could.
+fn changed_nothing(machine: &SimStorage) -> Checked {
+    let mut changes = OperationKind::ALL.into_iter().filter(|kind| kind.is_change());
+    match changes.find(|kind| machine.operations_of(*kind) > 0) {
+        Some(kind) => Err(format!("recovery did a {kind:?}")),
+        None => Ok(()),
+    }
 }
 
 /// Replays all cores, merged, and compares each entry.

@@ -25,7 +25,9 @@ pub(crate) struct Tally {
     /// Of them, those in which an operation of the disk failed.
     pub(crate) failing: u64,
     pub(crate) boundaries: u64,
+    /// Those that began after a crash, and of them those in which an operation of the disk failed.
     pub(crate) lives: u64,
+    pub(crate) failing_lives: u64,
 }
 
 impl Tally {
@@ -42,6 +44,7 @@ impl Tally {
         self.failing += other.failing;
         self.boundaries += other.boundaries;
         self.lives += other.lives;
+        self.failing_lives += other.failing_lives;
     }
 
     pub(crate) fn states(&self) -> u64 {

@@ -19,6 +19,8 @@ pub(crate) struct Workload {
     pub(crate) operations: Vec<Operation>,
     /// What fails of the disk; nothing unless asked for.
     pub(crate) faults: Schedule,
+    /// Operations of the disk fail in this life and in those after a crash.
+    pub(crate) disk_fails: bool,
 }
 
 /// For how many cores and with which sizes a log is opened.
@@ -113,7 +115,7 @@ impl Workload {
     /// The same on a disk that fails.
     pub(crate) fn with_faults(self) -> Self {
         let faults = faults::draw(self.seed, self.operations.len());
-        Self { faults, ..self }
+        Self { faults, disk_fails: true, ..self }
     }
 
     /// What a program does that goes on after a crash: less.
@@ -141,7 +143,7 @@ impl Workload {
             chosen.map_or(Kind::Append, |(_, kind)| *kind).draw(&mut random)
         });
         let operations = operations.collect();
-        Self { seed, shape: random.next(), operations, faults: Schedule::new() }
+        Self { seed, shape: random.next(), operations, faults: Schedule::new(), disk_fails: false }
     }
 }
 

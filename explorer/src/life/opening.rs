@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wal_recovery::Recovery;
+use wal_sim::OperationKind;
 use wal_storage::{Storage, WalError};
 use wal_writer::{CoreSelection, CoreWalWriter, Wal};
 
@@ -25,6 +26,8 @@ impl Life<'_> {
             self.oracle.go_on_from(&found.cores);
         }
         self.is_opening = true;
+        self.faults_before = self.machine.faults_hit();
+        self.machine.set_tracing(!self.faults.is_empty());
         let (cores, options) = draw_shape(shape);
         self.max_record_bytes = u64::from(options.max_record_bytes);
         loop {
@@ -40,7 +43,7 @@ impl Life<'_> {
                     self.machine.set_free_bytes(None);
                     self.disk_is_full = false;
                 }
-                Err(error) => return self.opening_failed(&error),
+                Err(error) => return self.opening_failed(&error, shape),
             }
         }
         self.is_opening = false;
@@ -62,6 +65,7 @@ impl Life<'_> {
                 wal.epoch()
             ));
         }
+        self.machine.set_tracing(false);
         self.openings += 1;
         self.cuts.clear();
         self.poisoned.borrow_mut().clear();
@@ -71,13 +75,24 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// An opening failed. If there was a reason, this process gives up.
-    fn opening_failed(&mut self, error: &WalError) -> Checked {
+    /// An opening failed. If there was a reason, it goes away, and the same process tries again:
+    /// everything that was acked must still be there, and nothing is in the way any more.
+    fn opening_failed(&mut self, error: &WalError, shape: Shape) -> Checked {
         if !self.has_failed() {
             return Err(format!("opening failed without a reason: {error}"));
         }
-        self.is_over = true;
-        Ok(())
+        self.machine.clear_faults();
+        let last = self.machine.take_trace().pop();
+        if last
+            .is_some_and(|last| last.kind == OperationKind::SyncDirectory && last.name.is_empty())
+        {
+            // The names of the log's parts may be lost for good, though every process sees them,
+            // and nothing that can be asked of a storage would bring them back. File systems that
+            // fail to write a directory let nobody go on before they are mounted anew.
+            self.is_over = true;
+            return Ok(());
+        }
+        self.open(shape, false).map_err(|what| format!("opening again behind {error}: {what}"))
     }
 
     pub(super) fn take_all_writers(&mut self) -> Checked {
