@@ -118,7 +118,7 @@ pub(crate) fn damage(
     tally: &mut DamageTally,
     pulse: &Pulse,
 ) -> Result<(), Failure> {
-    pulse.explores(workload.seed);
+    pulse.explores(workload);
     let mut failed_at = None;
     let damaged = caught(pulse, || damage_each(workload, only, tally, pulse, &mut failed_at))?;
     damaged.map_err(|what| {

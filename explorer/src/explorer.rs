@@ -14,7 +14,7 @@ use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::tally::{Phase, Tally};
 use crate::watchdog::{At, Doing, Pulse};
-use crate::workload::Workload;
+use crate::workload::{Workload, seed_behind};
 
 /// A crash within a life: the number of the moment, of those that were visited, and of the plan.
 pub(crate) type Step = (u64, u64);
@@ -39,7 +39,7 @@ pub(crate) enum FailureKind {
 impl Failure {
     /// A thread did not come to an end.
     pub(crate) fn of_stall(at: At) -> Self {
-        let what = format!("it does not come to an end {}", at.doing);
+        let what = format!("it does not come to an end, {at}");
         Self { path: at.path, what, kind: FailureKind::Hang }
     }
 }
@@ -96,7 +96,7 @@ fn run(
     let mut seen = Seen::default();
     let mut failed_at = Vec::new();
     let machine = machine_of(workload.seed);
-    pulse.explores(workload.seed);
+    pulse.explores(workload);
     let mut explorer = Explorer {
         seed: workload.seed,
         path: Vec::new(),
@@ -131,7 +131,7 @@ pub(crate) fn caught<T>(pulse: &Pulse, act: impl FnOnce() -> T) -> Result<T, Fai
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         let at = pulse.at();
-        let what = format!("a panic, {}: {}", at.doing, text.unwrap_or_default());
+        let what = format!("a panic: {}, {at}", text.unwrap_or_default());
         Failure { path: at.path, what, kind: FailureKind::Panic }
     })
 }
@@ -201,7 +201,8 @@ impl Visitor for Explorer<'_> {
             // Nothing is pending.
             return Ok(());
         }
-        let plans = if self.path.is_empty() { self.effort.plans } else { self.effort.plans.div_ceil(3) };
+        let plans =
+            if self.path.is_empty() { self.effort.plans } else { self.effort.plans.div_ceil(3) };
         let mut in_vain = 0;
         for plan in (FIXED_PLANS.len() as u64..).take(plans) {
             let known = self.seen.disks.len();
@@ -239,7 +240,7 @@ impl Explorer<'_> {
             return Ok(disk);
         }
         self.pulse.looks(&self.path, step);
-        let mut random = Random::new(mix(mix(self.seed, step.0), step.1));
+        let mut random = Random::new(seed_behind(self.seed, step));
         let found = look(&after, moment.oracle, moment.cuts).and_then(|found| {
             if after.content_fingerprint() != disk {
                 return Err("recovery changed bytes or names".to_owned());
@@ -282,13 +283,10 @@ impl Explorer<'_> {
         rest: &[Step],
     ) -> Checked {
         self.tally.lives += 1;
-        let seed = mix(mix(self.seed, step.0), step.1);
+        let workload = Workload::behind(self.seed, &[step], self.disk_fails);
+        let seed = workload.seed;
         let mut path = self.path.clone();
         path.push(step);
-        let mut workload = Workload::draw_short(seed);
-        if self.disk_fails {
-            workload = workload.with_faults();
-        }
         let machine = after.clone();
         let mut explorer = Explorer {
             seed,

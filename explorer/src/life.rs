@@ -3,6 +3,8 @@
 mod appending;
 mod cutting;
 mod opening;
+mod refusing;
+mod replaying;
 mod syncing;
 
 use std::cell::RefCell;
@@ -21,6 +23,7 @@ use crate::random::{Random, index};
 use crate::watchdog::Doing;
 use crate::witness::Witnessed;
 use crate::workload::{Ending, Operation, Pick, Workload};
+use replaying::Kept;
 use syncing::{Proof, Request, Ticket};
 
 /// Looks at the moments of a life at which it could end.
@@ -59,6 +62,12 @@ pub(crate) struct Life<'a> {
     shared: BTreeMap<u16, Vec<SharedWriter>>,
     writers: BTreeMap<u16, CoreWalWriter>,
     wal: Option<Wal>,
+    /// The cores that log, whether the log itself is in anybody's hand or not; none if it is closed.
+    open_cores: Vec<u16>,
+    /// How long a commit may be put off.
+    max_delay: Duration,
+    /// What openings recovered, kept to be replayed.
+    kept: Vec<Kept>,
     /// Counts openings and cuts, so that tickets of another life are known.
     openings: u64,
     cuts: BTreeMap<u16, u64>,
@@ -104,6 +113,9 @@ impl<'a> Life<'a> {
             shared: BTreeMap::new(),
             writers: BTreeMap::new(),
             wal: None,
+            open_cores: Vec::new(),
+            max_delay: Duration::ZERO,
+            kept: Vec::new(),
             openings: 0,
             cuts: BTreeMap::new(),
             max_record_bytes: 0,
@@ -224,8 +236,8 @@ impl<'a> Life<'a> {
             Operation::Marker { core, id } => self.marker(core, id),
             Operation::Barrier { core } => self.barrier(core),
             Operation::SetEpoch { core, by } => self.set_epoch(core, by),
-            Operation::ReadyMade { core, epoch_by, time_by_ns } => {
-                self.append_ready_made(core, epoch_by, time_by_ns)
+            Operation::ReadyMade { core, epoch_by, time_by_ns, is_barrier } => {
+                self.append_ready_made(core, epoch_by, time_by_ns, is_barrier)
             }
             Operation::Batch { core, count, value_bytes } => {
                 self.append_batch(core, count, value_bytes)
@@ -253,13 +265,25 @@ impl<'a> Life<'a> {
             Operation::DropShared { core } => self.drop_shared(core),
             Operation::Unshare { core } => self.unshare(core),
             Operation::GiveBack { core, closing } => self.give_back(core, closing),
-            Operation::Reopen { ending, shape } => {
+            Operation::Reopen { ending, shape, at } => {
                 self.close(ending)?;
-                self.open(shape, false)
+                self.open(shape, false)?;
+                // The first of its cores.
+                at.map_or(Ok(()), |pick| self.truncate(0, pick))
             }
+            Operation::Refused { core, pick, what } => self.is_refused(core, pick, what),
+            Operation::Replay { pick, how } => self.replay(pick, how),
+            Operation::DropReplay { pick } => {
+                if let Some(at) = index(pick, self.kept.len()) {
+                    drop(self.kept.swap_remove(at));
+                }
+                Ok(())
+            }
+            Operation::LookBeside => self.look_beside(),
             Operation::RunJobs => {
                 self.machine.run_jobs();
-                Ok(())
+                self.called(&[])?;
+                self.background_has_served()
             }
             Operation::RunOneJob => {
                 self.machine.run_one_job();
@@ -312,7 +336,7 @@ impl<'a> Life<'a> {
     }
 
     fn is_alive(&self, life: LogLife) -> bool {
-        self.wal.is_some() && self.log_life(life.core) == life
+        !self.open_cores.is_empty() && self.log_life(life.core) == life
     }
 
     /// Whether an operation of the disk has failed since the log was opened.

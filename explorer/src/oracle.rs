@@ -37,6 +37,8 @@ pub(crate) struct CoreOracle {
     ack_points: Vec<u64>,
     /// What any life has made sure of, though it may have been cut since: nothing new lies below.
     epoch_floor: u64,
+    /// The epoch whose barrier was the last one: nothing of it comes behind that.
+    left_epoch: Option<u64>,
     timestamp_floor: i64,
     /// No entry of any life has a higher timestamp.
     timestamp_ceiling: i64,
@@ -168,7 +170,7 @@ impl Oracle {
         for (core, oracle) in &mut self.cores {
             let nothing = Recovered::default();
             let found = found.get(core).unwrap_or(&nothing);
-            oracle.entries.truncate(found.entries);
+            oracle.keep(found.entries);
             for (known, &timestamp_ns) in oracle.entries.iter_mut().zip(&found.timestamps_ns) {
                 known.timestamp_ns = Some(timestamp_ns);
             }
@@ -214,7 +216,14 @@ impl CoreOracle {
         epoch: u64,
         timestamp_ns: Option<i64>,
         (position, end): (u64, u64),
-    ) {
+    ) -> Checked {
+        let last = self.entries.last().map_or(0, |last| last.epoch);
+        if epoch < last.max(self.epoch_floor) || self.left_epoch.is_some_and(|left| epoch <= left) {
+            return Err(format!(
+                "an entry got epoch {epoch}, behind one of epoch {last} and the barrier of {:?}",
+                self.left_epoch
+            ));
+        }
         let count = operations.len();
         self.timestamp_ceiling = self.timestamp_ceiling.max(timestamp_ns.unwrap_or(i64::MIN));
         let timestamp_floor = self.timestamp_floor;
@@ -231,6 +240,27 @@ impl CoreOracle {
             });
         }
         self.position = end;
+        self.find_left_epoch(count);
+        Ok(())
+    }
+
+    /// Looks for a barrier among the last entries; all others were looked at before.
+    fn find_left_epoch(&mut self, last: usize) {
+        let barrier =
+            self.entries.iter().rev().take(last).find_map(|known| match *known.operation {
+                WalOperation::EpochBarrier { epoch } => Some(epoch),
+                _ => None,
+            });
+        self.left_epoch = barrier.or(self.left_epoch);
+    }
+
+    /// Keeps the first entries alone.
+    fn keep(&mut self, entries: usize) {
+        if entries < self.entries.len() {
+            self.entries.truncate(entries);
+            self.left_epoch = None;
+            self.find_left_epoch(entries);
+        }
     }
 
     pub(crate) fn ack(&mut self, acked: Acked) {
@@ -291,7 +321,7 @@ impl CoreOracle {
     fn cut(&mut self, to: Acked) {
         self.ack_all();
         self.is_certain();
-        self.entries.truncate(to.entries);
+        self.keep(to.entries);
         self.position = to.position;
         self.acked = to;
         self.is_certain();
@@ -355,7 +385,7 @@ impl CoreOracle {
 }
 
 impl Known {
-    fn check(&self, entry: &EntryView<'_>) -> Checked {
+    pub(crate) fn check(&self, entry: &EntryView<'_>) -> Checked {
         if entry.epoch() != self.epoch || !is_same(&self.operation, &entry.operation()) {
             return Err(format!(
                 "{:?} in epoch {} was appended, {entry:?} recovered",

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::explorer::Step;
+use crate::workload::Workload;
 
 /// A thread that does nothing new for so long stands still. No call takes a hundredth of it on a
 /// machine that is busy with other things.
@@ -30,6 +31,7 @@ struct Beating {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) seed: u64,
+    pub(crate) disk_fails: bool,
     /// The crashes that led there.
     pub(crate) path: Vec<Step>,
     pub(crate) doing: Doing,
@@ -48,9 +50,10 @@ pub(crate) enum Doing {
 }
 
 impl Pulse {
-    /// From here on it is about the workload of this seed.
-    pub(crate) fn explores(&self, seed: u64) {
-        self.is_at(|at| *at = At { seed, ..At::default() });
+    /// From here on it is about this workload, and those that go on behind its crashes.
+    pub(crate) fn explores(&self, workload: &Workload) {
+        let (seed, disk_fails) = (workload.seed, workload.disk_fails);
+        self.is_at(|at| *at = At { seed, disk_fails, ..At::default() });
     }
 
     /// The state that a crash left, behind all those before it, is looked at.
@@ -91,12 +94,20 @@ impl Pulse {
     }
 }
 
-impl fmt::Display for Doing {
+impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Opening => write!(f, "in the first opening"),
-            Self::Operation(done) => write!(f, "in operation {}", done + 1),
-            Self::Looking => write!(f, "while a crash's state was recovered"),
+        match self.doing {
+            Doing::Opening => write!(f, "in the first opening")?,
+            Doing::Operation(done) => write!(f, "in operation {}", done + 1)?,
+            Doing::Looking => return write!(f, "while the state was recovered"),
+        }
+        match self.path.is_empty() {
+            true => Ok(()),
+            false => write!(
+                f,
+                ", going on with\n{}",
+                Workload::behind(self.seed, &self.path, self.disk_fails)
+            ),
         }
     }
 }
@@ -176,19 +187,21 @@ mod tests {
 
     #[test]
     fn a_thread_that_stands_still_is_given_up_and_what_it_was_at_is_known() {
-        let stalled = watch(1, Duration::from_millis(300), |pulse| {
-            pulse.explores(7);
+        let workload = Workload::draw(7);
+        let stalled = watch(1, Duration::from_millis(300), move |pulse| {
+            pulse.explores(&workload);
             pulse.lives(&[(3, 1)], Doing::Operation(4));
             while !pulse.is_given_up() {
                 std::thread::yield_now();
             }
         });
-        assert_eq!(stalled, [At { seed: 7, path: vec![(3, 1)], doing: Doing::Operation(4) }]);
+        let (path, doing) = (vec![(3, 1)], Doing::Operation(4));
+        assert_eq!(stalled, [At { seed: 7, disk_fails: false, path, doing }]);
     }
 
     #[test]
     fn threads_that_end_or_panic_are_waited_for_and_not_given_up() {
-        let stalled = watch(3, PATIENCE, |pulse| pulse.explores(1));
+        let stalled = watch(3, PATIENCE, |pulse| pulse.explores(&Workload::draw(1)));
         assert_eq!(stalled, []);
         let stalled = watch(1, PATIENCE, |_| std::panic::resume_unwind(Box::new("on purpose")));
         assert_eq!(stalled, []);

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use wal_writer::{GroupCommit, LogOptions};
+use wal_format::Membership;
+use wal_writer::{CoreSelection, GroupCommit, LogOptions};
 
+use crate::explorer::Step;
 use crate::faults::{self, Schedule};
-use crate::random::Random;
+use crate::random::{Random, mix};
 
 /// Everything that one program does, from its first opening of the log on.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ pub(crate) enum Operation {
     Marker { core: Pick, id: u64 },
     Barrier { core: Pick },
     SetEpoch { core: Pick, by: u64 },
-    ReadyMade { core: Pick, epoch_by: u64, time_by_ns: i64 },
+    ReadyMade { core: Pick, epoch_by: u64, time_by_ns: i64, is_barrier: bool },
     Batch { core: Pick, count: u64, value_bytes: usize },
 
     // ---- making durable ----
@@ -65,7 +67,13 @@ pub(crate) enum Operation {
     DropShared { core: Pick },
     Unshare { core: Pick },
     GiveBack { core: Pick, closing: bool },
-    Reopen { ending: Ending, shape: Shape },
+    Reopen { ending: Ending, shape: Shape, at: Option<Pick> },
+
+    // ---- what changes nothing ----
+    Refused { core: Pick, pick: Pick, what: Wrong },
+    Replay { pick: Pick, how: HowReplayed },
+    DropReplay { pick: Pick },
+    LookBeside,
 
     // ---- what the machine does ----
     RunJobs,
@@ -79,10 +87,15 @@ pub(crate) enum Operation {
 /// No log has more.
 const CORES_MAX: u64 = 4;
 
+/// Clocks that jump so far are broken, and timestamps must not be.
+const CENTURY_SECONDS: i64 = 100 * 365 * 86_400;
+
 /// What is done with a ticket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WithTicket {
     Wait,
+    WaitNoTime,
+    WaitLong,
     Ask,
     Poll,
     Clone,
@@ -98,11 +111,47 @@ pub(crate) enum Together {
     Reset,
 }
 
+/// What a program asks for that it may not have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wrong {
+    // ---- ready-made entries ----
+    EntryOfAnotherCore,
+    SequenceTooHigh,
+    SequenceTooLow,
+    EpochTooLow,
+    TimestampTooLow,
+    BarrierOfAnotherEpoch,
+
+    // ---- of a writer ----
+    EpochLowered,
+    CutInsideARecord,
+    CutBeyondTheEnd,
+    ProofOfAnotherCore,
+
+    // ---- of the log ----
+    WriterTwice,
+    NoSuchCore,
+    OpenedTwice,
+}
+
+/// What is replayed of what an opening recovered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HowReplayed {
+    Merged,
+    CoreByCore,
+    UpToAnEpoch,
+    FromPositions,
+}
+
 /// How a program lets go of its log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ending {
     Closing,
     Dropping,
+    /// The log is closed, or dropped, while its writers are out, and they go on for a while.
+    LogFirst {
+        closing: bool,
+    },
 }
 
 impl Workload {
@@ -118,9 +167,11 @@ impl Workload {
         Self { faults, disk_fails: true, ..self }
     }
 
-    /// What a program does that goes on after a crash: less.
-    pub(crate) fn draw_short(seed: u64) -> Self {
-        Self::draw_of_length(seed, 2, 9)
+    /// What a program does that goes on behind so many crashes of another one: less.
+    pub(crate) fn behind(seed: u64, crashes: &[Step], disk_fails: bool) -> Self {
+        let seed = crashes.iter().fold(seed, |seed, &crash| seed_behind(seed, crash));
+        let workload = Self::draw_of_length(seed, 2, 9);
+        if disk_fails { workload.with_faults() } else { workload }
     }
 
     fn draw_of_length(seed: u64, at_least: u64, and_up_to: u64) -> Self {
@@ -147,9 +198,14 @@ impl Workload {
     }
 }
 
+/// The seed of what follows a crash.
+pub(crate) const fn seed_behind(seed: u64, (moment, plan): Step) -> u64 {
+    mix(mix(seed, moment), plan)
+}
+
 /// How a log is opened. All sizes are as small as can be, so that segments end, buffers fill and
 /// records do not fit all the time.
-pub(crate) fn draw_shape(shape: Shape) -> (u16, LogOptions) {
+pub(crate) fn draw_shape(shape: Shape) -> Opening {
     let mut random = Random::new(shape);
     let batch_bytes = random.pick([4096, 4096, 8192, 16_384]);
     let smallest = wal_format::SEGMENT_BYTES_MIN;
@@ -159,14 +215,52 @@ pub(crate) fn draw_shape(shape: Shape) -> (u16, LogOptions) {
         batch_bytes,
         in_flight_bytes: batch_bytes * random.pick([2, 2, 3, 5]),
         group_commit: GroupCommit {
-            max_delay: Duration::ZERO,
+            // A thread that waits does wait so long.
+            max_delay: Duration::from_micros(random.pick([0, 0, 0, 50])),
             max_bytes: random.pick([u64::MAX, 0, 3000]),
             max_entries: random.pick([u64::MAX, 1, 5]),
         },
         ..LogOptions::default()
     };
     let cores = random.pick([1, 1, 1, 2, 2, 3, 4]);
-    (cores, options)
+    Opening {
+        options,
+        cores,
+        is_alone: random.chance(25),
+        stays_alone: random.chance(60),
+        writer_alone: random.chance(50),
+        keeps_replay: random.chance(30),
+    }
+}
+
+/// What a shape means.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+pub(crate) struct Opening {
+    pub(crate) options: LogOptions,
+    cores: u16,
+    is_alone: bool,
+    stays_alone: bool,
+    /// A log of one core is opened as a writer, and nobody holds the log itself.
+    pub(crate) writer_alone: bool,
+    /// What was recovered can be replayed for as long as the program likes.
+    pub(crate) keeps_replay: bool,
+}
+
+/// The core of a log of one core alone.
+const SINGLE_CORE: u16 = 3;
+
+impl Opening {
+    /// A directory may hold the log of one core alone, until it is opened for several.
+    pub(crate) fn selection(&self, members: Option<Membership>) -> CoreSelection {
+        match members {
+            None if self.is_alone => CoreSelection::One(SINGLE_CORE),
+            Some(members) if members.core_count == 1 && (self.is_alone || self.stays_alone) => {
+                CoreSelection::One(members.first_core)
+            }
+            _ => CoreSelection::First(self.cores),
+        }
+    }
 }
 
 /// Kinds of operations that are left out, or not, as one.
@@ -191,6 +285,9 @@ enum Kind {
     Time,
     WallClock,
     FullDisk,
+    Wrong,
+    Replay,
+    Beside,
 }
 
 const KINDS: &[(u64, Kind)] = &[
@@ -213,6 +310,9 @@ const KINDS: &[(u64, Kind)] = &[
     (4, Kind::Time),
     (2, Kind::WallClock),
     (4, Kind::FullDisk),
+    (5, Kind::Wrong),
+    (4, Kind::Replay),
+    (1, Kind::Beside),
 ];
 
 impl Kind {
@@ -243,6 +343,7 @@ impl Kind {
                 core,
                 epoch_by: random.pick([0, 0, 1, 3]),
                 time_by_ns: random.pick([0, 0, 1, 3_600_000_000_000]),
+                is_barrier: random.chance(20),
             },
             Self::Batch => Operation::Batch {
                 core,
@@ -258,7 +359,8 @@ impl Kind {
                 pick,
                 what: random.pick([
                     WithTicket::Wait,
-                    WithTicket::Wait,
+                    WithTicket::WaitNoTime,
+                    WithTicket::WaitLong,
                     WithTicket::Ask,
                     WithTicket::Poll,
                     WithTicket::Poll,
@@ -296,8 +398,14 @@ impl Kind {
             },
             Self::Hand => Operation::GiveBack { core, closing: random.chance(50) },
             Self::Reopen => Operation::Reopen {
-                ending: random.pick([Ending::Closing, Ending::Dropping]),
+                ending: random.pick([
+                    Ending::Closing,
+                    Ending::Dropping,
+                    Ending::LogFirst { closing: true },
+                    Ending::LogFirst { closing: false },
+                ]),
                 shape: random.next(),
+                at: random.chance(20).then_some(pick),
             },
             Self::Jobs => match random.below(2) {
                 0 => Operation::RunOneJob,
@@ -307,10 +415,51 @@ impl Kind {
                 Operation::Advance { milliseconds: random.pick([1, 100, 999, 1000, 1001, 60_000]) }
             }
             Self::WallClock => {
-                let seconds = random.pick([-86_400, -3600, -1, 0, 1, 3600]);
+                let seconds = random.pick([
+                    -CENTURY_SECONDS,
+                    -86_400,
+                    -3600,
+                    -1,
+                    0,
+                    1,
+                    3600,
+                    CENTURY_SECONDS,
+                ]);
                 let by_ns = seconds * 1_000_000_000 + random.pick([-7, 0, 1, 1000]);
                 Operation::StepWallClock { by_ns }
             }
+            Self::Wrong => Operation::Refused {
+                core,
+                pick,
+                what: random.pick([
+                    Wrong::EntryOfAnotherCore,
+                    Wrong::SequenceTooHigh,
+                    Wrong::SequenceTooLow,
+                    Wrong::EpochTooLow,
+                    Wrong::TimestampTooLow,
+                    Wrong::BarrierOfAnotherEpoch,
+                    Wrong::EpochLowered,
+                    Wrong::CutInsideARecord,
+                    Wrong::CutBeyondTheEnd,
+                    Wrong::ProofOfAnotherCore,
+                    Wrong::WriterTwice,
+                    Wrong::NoSuchCore,
+                    Wrong::OpenedTwice,
+                ]),
+            },
+            Self::Replay => match random.below(5) {
+                0 => Operation::DropReplay { pick },
+                _ => Operation::Replay {
+                    pick,
+                    how: random.pick([
+                        HowReplayed::Merged,
+                        HowReplayed::CoreByCore,
+                        HowReplayed::UpToAnEpoch,
+                        HowReplayed::FromPositions,
+                    ]),
+                },
+            },
+            Self::Beside => Operation::LookBeside,
             Self::FullDisk => match random.below(2) {
                 0 => Operation::FillDisk { free_bytes: 4096 * random.below(20) },
                 _ => Operation::FreeDisk,
@@ -353,9 +502,10 @@ impl fmt::Display for Operation {
             Self::Marker { core, .. } => write!(f, "a checkpoint's marker{}", On(*core)),
             Self::Barrier { core } => write!(f, "the barrier of the epoch{}", On(*core)),
             Self::SetEpoch { core, by } => write!(f, "raise the epoch by {by}{}", On(*core)),
-            Self::ReadyMade { core, epoch_by, time_by_ns } => write!(
+            Self::ReadyMade { core, epoch_by, time_by_ns, is_barrier } => write!(
                 f,
-                "a ready-made entry, {epoch_by} epochs and {time_by_ns} ns later{}",
+                "a ready-made {}, {epoch_by} epochs and {time_by_ns} ns later{}",
+                if *is_barrier { "barrier" } else { "entry" },
                 On(*core)
             ),
             Self::Batch { core, count, value_bytes } => write!(
@@ -394,12 +544,24 @@ impl fmt::Display for Operation {
             Self::GiveBack { core, closing: false } => {
                 write!(f, "drop the writer and take it again{}", On(*core))
             }
-            Self::Reopen { ending: Ending::Closing, shape } => {
-                write!(f, "close the log and open it {}", InWords(*shape))
+            Self::Reopen { ending, shape, at } => {
+                let ending = match ending {
+                    Ending::Closing => "close the log",
+                    Ending::Dropping => "drop the log",
+                    Ending::LogFirst { closing: true } => "close the log before its writers",
+                    Ending::LogFirst { closing: false } => "drop the log before its writers",
+                };
+                let at = if at.is_some() { " at some entry" } else { "" };
+                write!(f, "{ending} and open it{at} {}", InWords(*shape))
             }
-            Self::Reopen { ending: Ending::Dropping, shape } => {
-                write!(f, "drop the log and open it {}", InWords(*shape))
+            Self::Refused { core, what, .. } => {
+                write!(f, "ask for what is refused, {what:?}{}", On(*core))
             }
+            Self::Replay { how, .. } => {
+                write!(f, "replay what some opening has recovered: {how:?}")
+            }
+            Self::DropReplay { .. } => write!(f, "let go of what some opening has recovered"),
+            Self::LookBeside => write!(f, "recover beside the writers"),
             Self::RunJobs => write!(f, "run every background job that is due"),
             Self::RunOneJob => write!(f, "run one background job"),
             Self::Advance { milliseconds } => write!(f, "{milliseconds} ms pass"),
@@ -423,15 +585,24 @@ struct InWords(Shape);
 
 impl fmt::Display for InWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cores, options) = draw_shape(self.0);
+        let Opening { options, cores, is_alone, stays_alone, writer_alone, keeps_replay } =
+            draw_shape(self.0);
+        let alone = match (is_alone, stays_alone) {
+            (true, _) => ", or one alone",
+            (false, true) => ", or one alone if it was alone",
+            (false, false) => "",
+        };
         write!(
             f,
-            "for {cores} cores, with segments of {}, records up to {}, batches of {} and {} bytes \
-             in flight",
+            "for {cores} cores{alone}{}, with segments of {}, records up to {}, batches of {} and {} \
+             bytes in flight, commits after {:?}{}",
+            if writer_alone { " as a writer" } else { "" },
             options.segment_bytes,
             options.max_record_bytes,
             options.batch_bytes,
-            options.in_flight_bytes
+            options.in_flight_bytes,
+            options.group_commit.max_delay,
+            if keeps_replay { ", keeping the replay" } else { "" }
         )
     }
 }

@@ -56,6 +56,7 @@ impl Life<'_> {
         core: Pick,
         epoch_by: u64,
         time_by_ns: i64,
+        is_barrier: bool,
     ) -> Checked {
         let Some(core_id) = self.writing_core(core) else {
             return Ok(());
@@ -63,8 +64,11 @@ impl Life<'_> {
         let now_ns = self.machine.wall_clock_ns();
         let ceiling = self.oracle.core(core_id).raise_timestamp_ceiling(now_ns, 0);
         let timestamp_ns = ceiling.saturating_add(time_by_ns);
-        let operation = WalOperation::Delete { key: self.bytes(5) };
         let epoch = self.epoch_of(core_id) + epoch_by;
+        let operation = match is_barrier {
+            true => WalOperation::EpochBarrier { epoch },
+            false => WalOperation::Delete { key: self.bytes(5) },
+        };
         let sequence = self.oracle.core(core_id).sequence();
         let entry = WalEntry { epoch, sequence, core_id, timestamp_ns, operation };
         let Some(writer) = self.writers.get_mut(&core_id) else {
@@ -198,7 +202,9 @@ impl Life<'_> {
                 oracle.position, record.0
             ));
         }
-        oracle.append(operations, epoch, timestamp_ns, record);
+        oracle
+            .append(operations, epoch, timestamp_ns, record)
+            .map_err(|what| format!("core {core}: {what}"))?;
         // Nothing was acked; but the next call begins here.
         self.called(&[])
     }

@@ -38,6 +38,9 @@ impl Life<'_> {
 
     /// Takes all writers, puts something on each core, and does one thing with all of them.
     pub(super) fn act_together(&mut self, pick: Pick, what: Together) -> Checked {
+        if self.wal.is_none() {
+            return Ok(());
+        }
         self.shared.clear();
         self.writers.clear();
         self.called(&[])?;

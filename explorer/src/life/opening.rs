@@ -2,15 +2,25 @@
 
 use std::sync::Arc;
 
-use wal_recovery::Recovery;
+use wal_format::Membership;
+use wal_recovery::{EndingKind, Recovery, RecoveryMode, recover};
 use wal_sim::OperationKind;
 use wal_storage::{Storage, WalError};
 use wal_writer::{CoreSelection, CoreWalWriter, Wal};
 
 use super::Life;
 use crate::Checked;
-use crate::look::{Found, look};
-use crate::workload::{Ending, Pick, Shape, draw_shape};
+use crate::look::{Found, changed_nothing, look};
+use crate::workload::{Ending, Opening, Pick, Shape, draw_shape};
+
+/// A log that was opened, as a whole or as the writer of its one core.
+struct Opened {
+    wal: Option<Wal>,
+    writer: Option<CoreWalWriter>,
+    cores: Vec<u16>,
+    epoch: u64,
+    recovery: Recovery,
+}
 
 impl Life<'_> {
     /// Opens the log that is on the machine; `settled` if all of it is durable.
@@ -28,15 +38,18 @@ impl Life<'_> {
         self.is_opening = true;
         self.faults_before = self.machine.faults_hit();
         self.machine.set_tracing(!self.faults.is_empty());
-        let (cores, options) = draw_shape(shape);
-        self.max_record_bytes = u64::from(options.max_record_bytes);
+        let opening = draw_shape(shape);
+        self.max_record_bytes = u64::from(opening.options.max_record_bytes);
+        self.max_delay = opening.options.group_commit.max_delay;
+        let members = found.log.manifest.as_ref().and_then(|manifest| manifest.members.last());
+        let selection = opening.selection(members.copied());
+        self.one_of_several_is_refused(members.copied(), &opening)?;
         loop {
-            let storage: Arc<dyn Storage> = Arc::new(self.witnessed.clone());
-            let opened = Wal::open(storage, options.clone(), CoreSelection::First(cores));
+            let opened = self.open_as(selection, &opening);
             self.called(&[])?;
             match opened {
-                Ok((wal, recovery)) => {
-                    self.is_open(wal, &recovery, found)?;
+                Ok(opened) => {
+                    self.is_open(opened, &opening, found)?;
                     break;
                 }
                 Err(WalError::StorageFull { .. }) if self.disk_is_full && !self.log_was_made => {
@@ -50,7 +63,30 @@ impl Life<'_> {
         self.take_all_writers()
     }
 
-    fn is_open(&mut self, wal: Wal, recovery: &Recovery, found: &Found) -> Checked {
+    fn open_as(&self, selection: CoreSelection, opening: &Opening) -> Result<Opened, WalError> {
+        let storage: Arc<dyn Storage> = Arc::new(self.witnessed.clone());
+        let options = opening.options.clone();
+        Ok(match selection {
+            CoreSelection::One(core) if opening.writer_alone => {
+                let (writer, recovery) = CoreWalWriter::with_storage(core, storage, options)?;
+                let epoch = writer.epoch();
+                Opened { wal: None, writer: Some(writer), cores: vec![core], epoch, recovery }
+            }
+            CoreSelection::One(core) => {
+                let (wal, recovery) = Wal::open(storage, options, selection)?;
+                let epoch = wal.epoch();
+                Opened { wal: Some(wal), writer: None, cores: vec![core], epoch, recovery }
+            }
+            CoreSelection::First(count) => {
+                let (wal, recovery) = Wal::open(storage, options, selection)?;
+                let (cores, epoch) = ((0..count).collect(), wal.epoch());
+                Opened { wal: Some(wal), writer: None, cores, epoch, recovery }
+            }
+        })
+    }
+
+    fn is_open(&mut self, opened: Opened, opening: &Opening, found: &Found) -> Checked {
+        let Opened { wal, writer, cores, epoch, recovery } = opened;
         self.log_was_made = true;
         let (report, expected) = (recovery.report(), &found.log.report);
         if report.cores != expected.cores {
@@ -58,21 +94,46 @@ impl Life<'_> {
         }
         // What is recovered is durable from here on.
         self.oracle.go_on_from(&found.cores);
-        let floor = self.oracle.epoch_floor();
-        if floor.is_some_and(|floor| wal.epoch() <= floor) {
+        let is_alone = matches!(cores[..], [_]) && epoch == self.oracle.epoch_floor().unwrap_or(0);
+        let floor = self.oracle.epoch_floor().filter(|_| !is_alone);
+        if floor.is_some_and(|floor| epoch <= floor) {
             return Err(format!(
-                "the log goes on with epoch {}, though it has reached {floor:?}",
-                wal.epoch()
+                "the log goes on with epoch {epoch}, though it has reached {floor:?}"
             ));
         }
         self.machine.set_tracing(false);
         self.openings += 1;
         self.cuts.clear();
         self.poisoned.borrow_mut().clear();
-        let cores = 0..u16::try_from(wal.core_count()).unwrap_or(u16::MAX);
-        self.witnessed.watch(cores.filter_map(|core| wal.watch(core).ok()).collect());
-        self.wal = Some(wal);
-        Ok(())
+        let watches = cores.iter().filter_map(|&core| match (&wal, &writer) {
+            (Some(wal), _) => wal.watch(core).ok(),
+            (None, writer) => writer.as_ref().map(CoreWalWriter::watch),
+        });
+        self.witnessed.watch(watches.collect());
+        self.keep_replay(recovery, opening, &found.cores);
+        self.open_cores = cores;
+        self.wal = wal;
+        match writer {
+            Some(writer) => self.is_taken(writer.core_id(), writer),
+            None => Ok(()),
+        }
+    }
+
+    /// A directory of several cores, or of another one, is not opened for one core alone, and
+    /// nothing changes.
+    fn one_of_several_is_refused(&self, members: Option<Membership>, opening: &Opening) -> Checked {
+        let Some(members) = members.filter(|_| opening.keeps_replay) else {
+            return Ok(());
+        };
+        let other = if members.core_count == 1 { members.first_core + 1 } else { 0 };
+        let machine = self.machine.kill();
+        let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+        let refused = Wal::open(storage, opening.options.clone(), CoreSelection::One(other));
+        match refused {
+            Err(WalError::InvalidArgument { .. }) => changed_nothing(&machine),
+            Err(error) => Err(format!("core {other} of {members:?} alone: {error}")),
+            Ok(_) => Err(format!("core {other} of {members:?} was opened alone")),
+        }
     }
 
     /// An opening failed. If there was a reason, it goes away, and the same process tries again:
@@ -96,8 +157,8 @@ impl Life<'_> {
     }
 
     pub(super) fn take_all_writers(&mut self) -> Checked {
-        let cores = self.wal.as_ref().map_or(0, Wal::core_count);
-        (0..u16::try_from(cores).unwrap_or(u16::MAX)).try_for_each(|core| self.take_writer(core))
+        let cores = self.open_cores.clone();
+        cores.into_iter().try_for_each(|core| self.take_writer(core))
     }
 
     fn take_writer(&mut self, core: u16) -> Checked {
@@ -118,9 +179,11 @@ impl Life<'_> {
     }
 
     pub(super) fn close(&mut self, ending: Ending) -> Checked {
-        let is_closing = matches!(ending, Ending::Closing);
-        let cores = self.wal.as_ref().map_or(0, Wal::core_count);
+        let is_closing = matches!(ending, Ending::Closing | Ending::LogFirst { closing: true });
         let mut is_clean = true;
+        if let (Ending::LogFirst { closing }, Some(wal)) = (ending, self.wal.take()) {
+            self.close_log_first(wal, closing)?;
+        }
         for (core, writer) in std::mem::take(&mut self.writers) {
             if !is_closing {
                 drop(writer);
@@ -147,15 +210,58 @@ impl Life<'_> {
             wal => drop(wal),
         }
         self.called(&[])?;
+        let cores = std::mem::take(&mut self.open_cores);
         if is_clean && !self.has_failed() {
-            for core in 0..u16::try_from(cores).unwrap_or(u16::MAX) {
-                self.oracle.core(core).ack_all();
-            }
+            cores.iter().for_each(|&core| self.oracle.core(core).ack_all());
         }
         self.requests.clear();
         self.proofs.clear();
         self.every_ticket_is_settled()?;
-        self.called(&[])
+        self.called(&[])?;
+        if is_clean && !self.has_failed() && !self.disk_is_full && !self.is_over {
+            self.is_known_to_be_closed(&cores)?;
+        }
+        Ok(())
+    }
+
+    /// The log goes before its writers: each core is closed when its writer comes back, and until
+    /// then goes on as before.
+    fn close_log_first(&mut self, wal: Wal, closing: bool) -> Checked {
+        let are_out = !self.writers.is_empty() || !self.shared.is_empty();
+        if closing {
+            match wal.close() {
+                Ok(()) if !are_out => {}
+                Err(WalError::WriterTaken { .. }) if are_out => {}
+                Ok(()) => return Err("the log was closed under its writers".to_owned()),
+                Err(error) => self.excuse(&error)?,
+            }
+        } else {
+            drop(wal);
+        }
+        self.called(&[])?;
+        let out: Vec<u16> = self.writers.keys().chain(self.shared.keys()).copied().collect();
+        for pick in 0..out.len() as u64 {
+            self.put(pick, 5, 40)?;
+            if pick.is_multiple_of(2) {
+                self.sync(pick)?;
+                self.called(&[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A log that was closed is whole and says so, to whoever is strict too. Cores that log no more
+    /// stay as they were when they last did.
+    fn is_known_to_be_closed(&self, cores: &[u16]) -> Checked {
+        let storage: Arc<dyn Storage> = Arc::new(self.machine.kill());
+        let log = recover(&storage, RecoveryMode::TornTail)
+            .map_err(|error| format!("after a clean close: {error}"))?;
+        let mut reports = log.report.cores.iter().filter(|report| cores.contains(&report.core));
+        let is_empty = |core| self.oracle.cores.get(&core).is_none_or(|core| core.position == 0);
+        match reports.find(|it| it.ending.kind != EndingKind::Closed && !is_empty(it.core)) {
+            Some(report) => Err(format!("after a clean close: {report}")),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn share(&mut self, core: Pick) -> Checked {
@@ -186,7 +292,8 @@ impl Life<'_> {
     }
 
     pub(super) fn unshare(&mut self, core: Pick) -> Checked {
-        let Some(core) = self.sharing_core(core) else {
+        // Without the log in hand nobody can be given a writer.
+        let Some(core) = self.sharing_core(core).filter(|_| self.wal.is_some()) else {
             return Ok(());
         };
         self.shared.remove(&core);
@@ -195,7 +302,7 @@ impl Life<'_> {
     }
 
     pub(super) fn give_back(&mut self, core: Pick, closing: bool) -> Checked {
-        let Some(core) = self.writing_core(core) else {
+        let Some(core) = self.writing_core(core).filter(|_| self.wal.is_some()) else {
             return Ok(());
         };
         let Some(writer) = self.writers.remove(&core) else {

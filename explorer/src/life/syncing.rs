@@ -4,8 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use wal_storage::WalError;
+use wal_storage::{Storage, WalError};
 use wal_writer::{SyncRequest, SyncTicket, Synced};
 
 use super::{Life, LogLife};
@@ -20,9 +21,26 @@ pub(super) struct Ticket {
     ticket: SyncTicket,
     life: LogLife,
     acks: Acked,
+    /// When the background was told to see to it, by the machine's clock.
+    handed_over_at: Option<Duration>,
     /// It was polled, and was not ready.
     waker: Option<Arc<WakeCount>>,
 }
+
+impl Ticket {
+    /// Whoever polled it has been woken, if anybody did.
+    fn was_woken(&self, why: &str) -> Checked {
+        match &self.waker {
+            Some(wakes) if wakes.0.load(Ordering::SeqCst) == 0 => {
+                Err(format!("{why}, and nobody woke who polled {self:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// More than any commit takes.
+const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct WakeCount(AtomicUsize);
@@ -53,6 +71,10 @@ impl Request {
 }
 
 impl Proof {
+    pub(super) fn into_proof(self) -> Synced {
+        self.proof
+    }
+
     pub(super) const fn core(&self) -> u16 {
         self.life.core
     }
@@ -108,13 +130,17 @@ impl Life<'_> {
             return Err(format!("{ticket:?} for a log that ends at {}", end.position));
         }
         self.keep_ticket(core, ticket, end.entries);
+        let now = self.machine.now();
+        if let Some(submitted) = self.tickets.last_mut() {
+            submitted.handed_over_at = Some(now);
+        }
         Ok(())
     }
 
     pub(super) fn keep_ticket(&mut self, core: u16, ticket: SyncTicket, entries: usize) {
         let (life, position) = (self.log_life(core), ticket.position());
         let acks = Acked { entries, position };
-        self.tickets.push(Ticket { ticket, life, acks, waker: None });
+        self.tickets.push(Ticket { ticket, life, acks, handed_over_at: None, waker: None });
     }
 
     pub(super) fn do_with_ticket(&mut self, pick: Pick, what: WithTicket) -> Checked {
@@ -125,20 +151,28 @@ impl Life<'_> {
         match what {
             WithTicket::Wait => {
                 let waited = ticket.ticket.wait();
-                self.ticket_says(&ticket, waited.map(|()| true))?;
+                self.ticket_says(&mut ticket, waited.map(|()| true))?;
             }
+            WithTicket::WaitNoTime => {
+                let waited = ticket.ticket.wait_timeout(Duration::ZERO);
+                self.ticket_says(&mut ticket, waited)?;
+            }
+            WithTicket::WaitLong => match ticket.ticket.wait_timeout(LONG) {
+                Ok(false) => return Err(format!("{LONG:?} were not enough for {ticket:?}")),
+                waited => self.ticket_says(&mut ticket, waited)?,
+            },
             WithTicket::Ask => {
                 let asked = ticket.ticket.is_durable();
-                self.ticket_says(&ticket, asked)?;
+                self.ticket_says(&mut ticket, asked)?;
             }
             WithTicket::Poll => {
                 let wakes = Arc::new(WakeCount::default());
                 let waker = Waker::from(Arc::clone(&wakes));
                 let future = Pin::new(&mut ticket.ticket);
                 match future.poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(done) => self.ticket_says(&ticket, done.map(|()| true))?,
+                    Poll::Ready(done) => self.ticket_says(&mut ticket, done.map(|()| true))?,
                     Poll::Pending => {
-                        self.ticket_says(&ticket, Ok(false))?;
+                        self.ticket_says(&mut ticket, Ok(false))?;
                         ticket.waker = Some(wakes);
                     }
                 }
@@ -153,7 +187,7 @@ impl Life<'_> {
         Ok(())
     }
 
-    fn ticket_says(&mut self, ticket: &Ticket, says: Result<bool, WalError>) -> Checked {
+    fn ticket_says(&mut self, ticket: &mut Ticket, says: Result<bool, WalError>) -> Checked {
         let is_alive = self.is_alive(ticket.life);
         match says {
             Ok(true) if is_alive => {
@@ -161,10 +195,33 @@ impl Life<'_> {
                 Ok(())
             }
             Ok(true) => Ok(()),
-            Ok(false) if is_alive => Ok(()),
+            Ok(false) if is_alive => {
+                ticket.handed_over_at.get_or_insert(self.machine.now());
+                Ok(())
+            }
             Ok(false) => Err(format!("that life of the log is over, and {ticket:?} is undecided")),
             Err(error) => self.excuse(&error),
         }
+    }
+
+    /// The background has run for as long as it had something to do: whoever it was to see to by
+    /// now is served, and was woken.
+    pub(super) fn background_has_served(&mut self) -> Checked {
+        let now = self.machine.now();
+        for mut ticket in std::mem::take(&mut self.tickets) {
+            let is_due =
+                ticket.handed_over_at.is_some_and(|at| now.saturating_sub(at) >= self.max_delay);
+            if is_due && self.is_alive(ticket.life) {
+                let says = ticket.ticket.is_durable();
+                if matches!(says, Ok(false)) {
+                    return Err(format!("the background has not seen to {ticket:?}"));
+                }
+                self.ticket_says(&mut ticket, says)?;
+                ticket.was_woken("the background is done")?;
+            }
+            self.tickets.push(ticket);
+        }
+        Ok(())
     }
 
     /// A log that is closed, or poisoned, keeps nobody waiting.
@@ -175,9 +232,7 @@ impl Life<'_> {
                 Ok(true) => {}
                 Err(error) => self.excuse(&error)?,
             }
-            if ticket.waker.as_ref().is_some_and(|wakes| wakes.0.load(Ordering::SeqCst) == 0) {
-                return Err(format!("the log is closed, and nobody woke who polled {ticket:?}"));
-            }
+            ticket.was_woken("the log is closed")?;
         }
         Ok(())
     }

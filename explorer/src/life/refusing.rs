@@ -1,0 +1,137 @@
+//! Asking for what nobody may have: it is refused for the right reason, and leaves no trace.
+
+use std::sync::Arc;
+
+use wal_entry::{WalEntry, WalOperation};
+use wal_storage::{Storage, WalError};
+use wal_writer::{CoreSelection, CoreWalWriter, LogOptions, Wal};
+
+use super::Life;
+use crate::Checked;
+use crate::look::look_beside;
+use crate::random::index;
+use crate::workload::{Pick, Wrong};
+
+impl Life<'_> {
+    pub(super) fn is_refused(&mut self, core: Pick, pick: Pick, what: Wrong) -> Checked {
+        let Some(core) = self.writing_core(core).filter(|_| !self.has_failed()) else {
+            return Ok(());
+        };
+        if matches!(what, Wrong::CutInsideARecord | Wrong::CutBeyondTheEnd) {
+            // Whoever cuts makes everything durable first, which is no trace of what is refused.
+            let synced = self.writers.get_mut(&core).map_or(Ok(()), CoreWalWriter::sync);
+            synced.or_else(|error| self.excuse(&error))?;
+            if self.has_failed() {
+                return Ok(());
+            }
+            self.oracle.core(core).ack_all();
+            self.called(&[])?;
+        }
+        let before = (self.machine.content_fingerprint(), self.epoch_of(core));
+        let asked = match what {
+            Wrong::WriterTwice | Wrong::NoSuchCore | Wrong::OpenedTwice => {
+                self.ask_the_log(core, what)
+            }
+            _ => self.ask_the_writer(core, pick, what),
+        };
+        let is_right = match (&asked, what) {
+            (None, _) => return Ok(()),
+            (Some(Err(error)), _) if self.has_failed() => return self.excuse(error),
+            (Some(Err(error)), _) => is_the_reason(error, what),
+            (Some(Ok(())), _) => false,
+        };
+        if !is_right {
+            return Err(format!("core {core}, {what:?}: {asked:?}"));
+        }
+        if (self.machine.content_fingerprint(), self.epoch_of(core)) != before {
+            return Err(format!("core {core}, {what:?}: it was refused, and something changed"));
+        }
+        // Position and sequence are compared after each operation.
+        self.called(&[])
+    }
+
+    /// `None` if there is nothing that it could be wrong about.
+    fn ask_the_writer(
+        &mut self,
+        core: u16,
+        pick: Pick,
+        what: Wrong,
+    ) -> Option<Result<(), WalError>> {
+        let oracle = self.oracle.core(core);
+        let (end, sequence) = (oracle.position, oracle.sequence());
+        let inside = index(pick, oracle.entries.len());
+        let inside = inside.and_then(|at| oracle.entries.get(at)).map(|known| known.position + 8);
+        let ceiling = oracle.raise_timestamp_ceiling(i64::MIN, 0);
+        let epoch = self.epoch_of(core);
+        let of_another = self.proofs.iter().position(|proof| proof.core() != core);
+        let proof = of_another
+            .filter(|_| matches!(what, Wrong::ProofOfAnotherCore))
+            .map(|at| self.proofs.swap_remove(at).into_proof());
+        let operation = WalOperation::Delete { key: vec![7; 9] };
+        let right = WalEntry { epoch, sequence, core_id: core, timestamp_ns: ceiling, operation };
+        let writer = self.writers.get_mut(&core)?;
+        let entry = match what {
+            Wrong::EntryOfAnotherCore => WalEntry { core_id: core ^ 1, ..right },
+            Wrong::SequenceTooHigh => WalEntry { sequence: sequence + 1, ..right },
+            Wrong::SequenceTooLow => WalEntry { sequence: sequence.checked_sub(1)?, ..right },
+            Wrong::EpochTooLow => WalEntry { epoch: epoch.checked_sub(1)?, ..right },
+            Wrong::TimestampTooLow if sequence > 0 => WalEntry { timestamp_ns: i64::MIN, ..right },
+            Wrong::BarrierOfAnotherEpoch => {
+                WalEntry { operation: WalOperation::EpochBarrier { epoch: epoch + 1 }, ..right }
+            }
+            Wrong::EpochLowered => return Some(writer.set_epoch(epoch.checked_sub(1)?)),
+            Wrong::CutInsideARecord => return Some(writer.truncate(inside?)),
+            Wrong::CutBeyondTheEnd => return Some(writer.truncate(end + 8)),
+            Wrong::ProofOfAnotherCore => return Some(writer.mark_synced(proof?)),
+            _ => return None,
+        };
+        Some(writer.append(&entry).map(|_| ()))
+    }
+
+    fn ask_the_log(&self, core: u16, what: Wrong) -> Option<Result<(), WalError>> {
+        let wal = self.wal.as_ref();
+        match what {
+            Wrong::WriterTwice => {
+                let wal = wal?;
+                let shared = wal.shared_writer(core);
+                if !matches!(shared, Err(WalError::WriterTaken { .. })) {
+                    return Some(shared.map(|_| ()));
+                }
+                Some(wal.writer(core).map(|_| ()))
+            }
+            Wrong::NoSuchCore => Some(wal?.writer(u16::MAX).map(|_| ())),
+            _ => {
+                let storage: Arc<dyn Storage> = Arc::new(self.machine.clone());
+                let opened = Wal::open(storage, LogOptions::default(), CoreSelection::First(1));
+                Some(opened.map(|_| ()))
+            }
+        }
+    }
+
+    /// Readers need no lock, and change nothing.
+    pub(super) fn look_beside(&self) -> Checked {
+        // What fails is tried elsewhere.
+        if self.open_cores.is_empty() || !self.faults.is_empty() {
+            return Ok(());
+        }
+        look_beside(&self.machine, &self.oracle)
+    }
+}
+
+const fn is_the_reason(error: &WalError, what: Wrong) -> bool {
+    match what {
+        Wrong::EntryOfAnotherCore
+        | Wrong::SequenceTooHigh
+        | Wrong::SequenceTooLow
+        | Wrong::EpochTooLow
+        | Wrong::TimestampTooLow
+        | Wrong::BarrierOfAnotherEpoch => matches!(error, WalError::EntryOutOfOrder { .. }),
+        Wrong::EpochLowered => matches!(error, WalError::EpochRegressed { .. }),
+        Wrong::CutInsideARecord => matches!(error, WalError::NotARecordBoundary { .. }),
+        Wrong::CutBeyondTheEnd => matches!(error, WalError::InvalidArgument { .. }),
+        Wrong::ProofOfAnotherCore => matches!(error, WalError::ProofRejected { .. }),
+        Wrong::WriterTwice => matches!(error, WalError::WriterTaken { .. }),
+        Wrong::NoSuchCore => matches!(error, WalError::CoreOutOfRange { .. }),
+        Wrong::OpenedTwice => matches!(error, WalError::Locked { .. }),
+    }
+}
