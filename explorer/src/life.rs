@@ -8,7 +8,7 @@ mod replaying;
 mod syncing;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wal_sim::SimStorage;
@@ -82,8 +82,8 @@ pub(crate) struct Life<'a> {
     /// How many operations of the disk had failed when the log was opened.
     faults_before: u64,
     doing: Doing,
-    /// Nothing is acked on these any more.
-    poisoned: RefCell<BTreeSet<u16>>,
+    /// Nothing is acked on these any more, and whoever asks hears of the first cause.
+    poisoned: RefCell<BTreeMap<u16, String>>,
 }
 
 /// What tells a life of a core's log from any other.
@@ -283,7 +283,8 @@ impl<'a> Life<'a> {
             Operation::RunJobs => {
                 self.machine.run_jobs();
                 self.called(&[])?;
-                self.background_has_served()
+                self.background_has_served()?;
+                self.replay_each()
             }
             Operation::RunOneJob => {
                 self.machine.run_one_job();
@@ -346,8 +347,15 @@ impl<'a> Life<'a> {
 
     /// Whether an error has a good reason.
     fn excuse(&self, error: &WalError) -> Checked {
-        if let WalError::Poisoned { core, .. } = error {
-            self.poisoned.borrow_mut().insert(*core);
+        if let WalError::Poisoned { core, first } = error {
+            let first = first.to_string();
+            let mut poisoned = self.poisoned.borrow_mut();
+            let known = poisoned.entry(*core).or_insert_with(|| first.clone());
+            if *known != first {
+                return Err(format!(
+                    "core {core}: the first cause was {known}, and now is {first}"
+                ));
+            }
         }
         let is_excused = match error {
             WalError::StorageFull { .. } => self.disk_is_full || self.has_failed(),
@@ -358,7 +366,7 @@ impl<'a> Life<'a> {
     }
 
     fn is_poisoned(&self, core: u16) -> bool {
-        self.poisoned.borrow().contains(&core)
+        self.poisoned.borrow().contains_key(&core)
     }
 
     /// After a failure nothing is accepted any more.
@@ -369,15 +377,15 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// What a writer says of itself is what the oracle knows.
-    fn check_writers(&self) -> Checked {
+    /// What a writer says of itself is what the oracle knows. What it says is synced is acked by that.
+    fn check_writers(&mut self) -> Checked {
         // A cut that failed leaves some writers cut, and nobody may rely on what they say.
-        for (core, writer) in self.writers.iter().filter(|_| !self.is_over) {
-            if self.is_poisoned(*core) {
+        for (&core, writer) in self.writers.iter().filter(|_| !self.is_over) {
+            if self.is_poisoned(core) {
                 continue;
             }
-            let known = self.oracle.cores.get(core);
-            let expected = known.map_or((0, 0), |core| (core.position, core.sequence()));
+            let oracle = self.oracle.core(core);
+            let expected = (oracle.position, oracle.sequence());
             let actual = (writer.position(), writer.sequence());
             if actual != expected {
                 return Err(format!(
@@ -385,6 +393,15 @@ impl<'a> Life<'a> {
                      be {expected:?}"
                 ));
             }
+            let (synced, since) = (writer.synced_position(), writer.entries_since_sync());
+            let behind = oracle.entries_behind(synced);
+            if synced > oracle.position || since != behind {
+                return Err(format!(
+                    "core {core}: its writer says that {since} entries lie behind {synced}, up to \
+                     which all is synced; these are {behind}"
+                ));
+            }
+            oracle.ack_below(synced);
         }
         Ok(())
     }

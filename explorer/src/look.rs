@@ -9,6 +9,7 @@ use wal_storage::{Storage, WalError};
 
 use crate::oracle::{Cut, Oracle, Recovered};
 use crate::random::Random;
+use crate::witness::Witnessed;
 use crate::{Checked, faults};
 
 /// What recovery gave.
@@ -26,13 +27,21 @@ pub(crate) fn look(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Check
     Ok(found)
 }
 
+/// More than a read buffer is never asked for: records are smaller here, and what garbage says of
+/// its length is not believed.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
 fn find(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
-    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    let witnessed = Witnessed::new(machine.clone());
+    let storage: Arc<dyn Storage> = Arc::new(witnessed.clone());
     let log = recover(&storage, RecoveryMode::TornTail)
         .map_err(|error| format!("recovery failed: {error}"))?;
     let told = |what: String| format!("{what}\n{}", log.report);
     let cores = replay(&storage, &log, oracle).map_err(told)?;
     oracle.check_ends(&cores, cuts).map_err(told)?;
+    if witnessed.largest_read_bytes() > READ_BYTES_MAX {
+        return Err(format!("recovery asked for {} bytes at once", witnessed.largest_read_bytes()));
+    }
     Ok(Found { log, cores })
 }
 

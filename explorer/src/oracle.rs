@@ -59,6 +59,7 @@ pub(crate) struct Known {
     /// Known for ready-made entries, and once it was recovered.
     timestamp_ns: Option<i64>,
     timestamp_floor: i64,
+    timestamp_ceiling: i64,
     /// Of its record, which a batch's entries share.
     pub(crate) position: u64,
     pub(crate) end: u64,
@@ -202,6 +203,12 @@ impl CoreOracle {
         self.entries.len() as u64
     }
 
+    /// How many entries end behind a position.
+    pub(crate) fn entries_behind(&self, position: u64) -> u64 {
+        let behind = self.entries.iter().rev().take_while(|known| known.end > position);
+        behind.count() as u64
+    }
+
     /// The highest timestamp that an entry may have got once `entries` more were appended when the
     /// clock showed `now_ns`: each without a time of its own takes at least a nanosecond.
     pub(crate) fn raise_timestamp_ceiling(&mut self, now_ns: i64, entries: i64) -> i64 {
@@ -226,13 +233,14 @@ impl CoreOracle {
         }
         let count = operations.len();
         self.timestamp_ceiling = self.timestamp_ceiling.max(timestamp_ns.unwrap_or(i64::MIN));
-        let timestamp_floor = self.timestamp_floor;
+        let (timestamp_floor, timestamp_ceiling) = (self.timestamp_floor, self.timestamp_ceiling);
         for (before_in_batch, operation) in operations.into_iter().enumerate() {
             self.entries.push(Known {
                 operation: Arc::new(operation),
                 epoch,
                 timestamp_ns,
                 timestamp_floor,
+                timestamp_ceiling,
                 position,
                 end,
                 before_in_batch,
@@ -274,6 +282,9 @@ impl CoreOracle {
 
     /// Everything below `position` survives from now on, by what the log says of itself.
     pub(crate) fn ack_below(&mut self, position: u64) {
+        if position <= self.acked.position {
+            return;
+        }
         let entries = self.entries.iter().take_while(|known| known.end <= position).count();
         self.ack(Acked { entries, position });
     }
@@ -399,10 +410,11 @@ impl Known {
                 self.timestamp_ns
             ));
         }
-        if timestamp_ns < self.timestamp_floor {
+        if timestamp_ns < self.timestamp_floor || timestamp_ns > self.timestamp_ceiling {
             return Err(format!(
-                "its timestamp is {timestamp_ns}; when it was appended, the last one was {}",
-                self.timestamp_floor
+                "its timestamp is {timestamp_ns}; when it was appended, the last one was {}, and \
+                 by the clock it could be {} at most",
+                self.timestamp_floor, self.timestamp_ceiling
             ));
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use wal_writer::SyncedWatch;
 pub(crate) struct Witnessed {
     machine: SimStorage,
     witness: Arc<Mutex<Witness>>,
+    largest_read_bytes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ pub(crate) type Sighting = (u16, u64);
 
 impl Witnessed {
     pub(crate) fn new(machine: SimStorage) -> Self {
-        Self { machine, witness: Arc::default() }
+        Self { machine, witness: Arc::default(), largest_read_bytes: Arc::default() }
     }
 
     /// Watches these from now on, and no others.
@@ -49,6 +51,11 @@ impl Witnessed {
     /// What was seen before each operation since this was asked last.
     pub(crate) fn take_sightings(&self) -> BTreeMap<u64, Vec<Sighting>> {
         std::mem::take(&mut self.witness().sightings)
+    }
+
+    /// How much was asked for at once at most.
+    pub(crate) fn largest_read_bytes(&self) -> usize {
+        self.largest_read_bytes.load(Ordering::Relaxed)
     }
 
     fn look(&self) {
@@ -168,6 +175,7 @@ impl StorageFile for WitnessedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.storage.largest_read_bytes.fetch_max(buffer.len(), Ordering::Relaxed);
         self.file.read_at(buffer, offset)
     }
 

@@ -216,7 +216,7 @@ pub(crate) fn draw_shape(shape: Shape) -> Opening {
         in_flight_bytes: batch_bytes * random.pick([2, 2, 3, 5]),
         group_commit: GroupCommit {
             // A thread that waits does wait so long.
-            max_delay: Duration::from_micros(random.pick([0, 0, 0, 50])),
+            max_delay: Duration::from_micros(random.pick([0, 0, 50])),
             max_bytes: random.pick([u64::MAX, 0, 3000]),
             max_entries: random.pick([u64::MAX, 1, 5]),
         },
@@ -226,7 +226,7 @@ pub(crate) fn draw_shape(shape: Shape) -> Opening {
     Opening {
         options,
         cores,
-        is_alone: random.chance(25),
+        is_alone: random.chance(35),
         stays_alone: random.chance(60),
         writer_alone: random.chance(50),
         keeps_replay: random.chance(30),

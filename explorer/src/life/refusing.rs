@@ -12,6 +12,8 @@ use crate::look::look_beside;
 use crate::random::index;
 use crate::workload::{Pick, Wrong};
 
+const HOUR_NS: i64 = 3_600_000_000_000;
+
 impl Life<'_> {
     pub(super) fn is_refused(&mut self, core: Pick, pick: Pick, what: Wrong) -> Checked {
         let Some(core) = self.writing_core(core).filter(|_| !self.has_failed()) else {
@@ -68,7 +70,9 @@ impl Life<'_> {
             .filter(|_| matches!(what, Wrong::ProofOfAnotherCore))
             .map(|at| self.proofs.swap_remove(at).into_proof());
         let operation = WalOperation::Delete { key: vec![7; 9] };
-        let right = WalEntry { epoch, sequence, core_id: core, timestamp_ns: ceiling, operation };
+        // It would be the next one, and raise what an entry can raise.
+        let (later, timestamp_ns) = (epoch + 2, ceiling.saturating_add(HOUR_NS));
+        let right = WalEntry { epoch: later, sequence, core_id: core, timestamp_ns, operation };
         let writer = self.writers.get_mut(&core)?;
         let entry = match what {
             Wrong::EntryOfAnotherCore => WalEntry { core_id: core ^ 1, ..right },
@@ -77,7 +81,7 @@ impl Life<'_> {
             Wrong::EpochTooLow => WalEntry { epoch: epoch.checked_sub(1)?, ..right },
             Wrong::TimestampTooLow if sequence > 0 => WalEntry { timestamp_ns: i64::MIN, ..right },
             Wrong::BarrierOfAnotherEpoch => {
-                WalEntry { operation: WalOperation::EpochBarrier { epoch: epoch + 1 }, ..right }
+                WalEntry { operation: WalOperation::EpochBarrier { epoch: later + 1 }, ..right }
             }
             Wrong::EpochLowered => return Some(writer.set_epoch(epoch.checked_sub(1)?)),
             Wrong::CutInsideARecord => return Some(writer.truncate(inside?)),

@@ -42,13 +42,23 @@ impl Life<'_> {
         self.kept.push(Kept { recovery, opening: self.openings, cores });
     }
 
+    /// The background recycles what nothing needs any more: what is kept is not among it.
+    pub(super) fn replay_each(&self) -> Checked {
+        let mut kept = self.kept.iter();
+        kept.try_for_each(|kept| self.replay_one(kept, 0, HowReplayed::Merged))
+    }
+
     pub(super) fn replay(&self, pick: Pick, how: HowReplayed) -> Checked {
-        let Some(kept) = index(pick, self.kept.len()).and_then(|at| self.kept.get(at)) else {
-            return Ok(());
-        };
+        match index(pick, self.kept.len()).and_then(|at| self.kept.get(at)) {
+            Some(kept) => self.replay_one(kept, pick / 4, how),
+            None => Ok(()),
+        }
+    }
+
+    fn replay_one(&self, kept: &Kept, pick: Pick, how: HowReplayed) -> Checked {
         // Whoever opens a log again may take from it what an earlier opening recovered.
         let is_pinned = kept.opening == self.openings;
-        match kept.replay(pick / 4, how) {
+        match kept.replay(pick, how) {
             Ok(()) => Ok(()),
             Err(Stopped::Failed(error)) if !is_pinned || self.has_failed() => {
                 match error {

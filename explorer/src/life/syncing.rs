@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use wal_storage::{Storage, WalError};
-use wal_writer::{SyncRequest, SyncTicket, Synced};
+use wal_writer::{CoreWalWriter, SyncRequest, SyncTicket, Synced};
 
 use super::{Life, LogLife};
 use crate::Checked;
@@ -96,7 +96,10 @@ impl Life<'_> {
             Ok(()) => {
                 self.is_not_poisoned(core, "a sync")?;
                 self.oracle.core(core).ack_all();
-                Ok(())
+                match self.writers.get(&core).map_or(0, CoreWalWriter::entries_since_sync) {
+                    0 => Ok(()),
+                    since => Err(format!("core {core}: a sync was Ok, and {since} entries since")),
+                }
             }
             Err(error) => self.excuse(&error),
         }
@@ -325,7 +328,7 @@ impl Life<'_> {
         Ok(())
     }
 
-    fn writer_of(&mut self, core: Pick) -> Option<(u16, &mut wal_writer::CoreWalWriter)> {
+    fn writer_of(&mut self, core: Pick) -> Option<(u16, &mut CoreWalWriter)> {
         let core = self.writing_core(core)?;
         self.writers.get_mut(&core).map(|writer| (core, writer))
     }
