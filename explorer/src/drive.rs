@@ -188,7 +188,7 @@ struct FailedSeed {
 impl Shared {
     fn new(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<Self> {
         let first = arguments.seed.unwrap_or_else(fresh_seed);
-        let once_failed: Vec<u64> = once_failed().collect();
+        let once_failed: Vec<u64> = seeds_in(ONCE_FAILED).collect();
         writeln!(out, "{} seeds that once failed, then seeds from {first} on", once_failed.len())?;
         Ok(Self { once_failed, first, next: AtomicU64::new(0), failures: Mutex::default() })
     }
@@ -270,12 +270,35 @@ fn drawn(seed: u64, faults: bool) -> Workload {
     if faults { workload.with_faults() } else { workload }
 }
 
-fn once_failed() -> impl Iterator<Item = u64> {
-    let lines = ONCE_FAILED.lines();
-    lines.filter_map(|line| line.split('#').next()?.trim().parse().ok())
+fn seeds_in(text: &str) -> impl Iterator<Item = u64> {
+    text.lines().filter_map(|line| line.split('#').next()?.trim().parse().ok())
 }
 
 /// Another one each time, short enough to be typed.
 fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish() % 1_000_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_run_begins_with_the_seeds_that_once_failed_however_short_it_is() {
+        let shared = Shared {
+            once_failed: vec![7, 3],
+            first: 100,
+            next: AtomicU64::new(0),
+            failures: Mutex::default(),
+        };
+        let (now, later) = (Some(Instant::now()), None);
+        let seeds = [now, now, later, later].map(|deadline| shared.next_seed(deadline));
+        assert_eq!(seeds, [Some(7), Some(3), Some(100), Some(101)]);
+        assert_eq!(shared.next_seed(now), None);
+    }
+
+    #[test]
+    fn a_seed_that_once_failed_stands_before_its_comment() {
+        assert_eq!(seeds_in("# comment\n12 # what it found\n\n 7\n").collect::<Vec<_>>(), [12, 7]);
+    }
 }

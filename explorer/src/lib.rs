@@ -18,7 +18,8 @@
 //! - `faults`: operations of the disk that fail, and what must hold all the same.
 //! - `damage`: one damage in a log, which must be told.
 //!
-//! A failure prints its seed, the shortest story found, and the command that replays it.
+//! A failure prints its seed, the shortest story found, and the command that replays it. What is
+//! compared, promise by promise, is told in `docs/testing.md`, section "Explorer".
 
 mod arguments;
 mod crash;

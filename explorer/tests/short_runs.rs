@@ -15,6 +15,16 @@ fn nothing_is_acked_on_a_disk_that_fails_that_is_not_durable() {
 }
 
 #[test]
+fn one_damage_in_a_log_is_told() {
+    assert_eq!(failures("--damage --seed 1 --states 300"), 0);
+}
+
+#[test]
+fn a_replay_of_a_damage_that_is_told_says_so() {
+    assert_eq!(failures("--damage --replay 1:3.0"), 0);
+}
+
+#[test]
 fn a_replay_of_a_state_that_is_right_says_so() {
     assert_eq!(failures("--replay 1:20.3:4.1"), 0);
 }

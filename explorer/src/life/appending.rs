@@ -1,6 +1,7 @@
 //! Appending, with a core's own writer or a shared one.
 
 use wal_entry::{Offsets, WalEntry, WalOperation};
+use wal_format::RECORD_HEADER_BYTES;
 use wal_storage::{Storage, WalError};
 use wal_writer::WriteBatch;
 
@@ -48,7 +49,11 @@ impl Life<'_> {
             (None, Some(handles)) => handles.iter().try_for_each(|shared| shared.set_epoch(epoch)),
             (None, None) => Ok(()),
         };
-        set.or_else(|error| self.excuse(&error))
+        set.or_else(|error| self.excuse(&error))?;
+        match self.epoch_of(core) {
+            now if now == epoch || self.is_poisoned(core) => Ok(()),
+            now => Err(format!("core {core}: its epoch was set to {epoch}, and is {now}")),
+        }
     }
 
     pub(super) fn append_ready_made(
@@ -190,6 +195,27 @@ impl Life<'_> {
         record: (u64, u64),
     ) -> Checked {
         self.is_not_poisoned(core, "an append")?;
+        // The limit is for the payload alone.
+        let payload_bytes = record.1.saturating_sub(record.0 + RECORD_HEADER_BYTES as u64);
+        if payload_bytes > self.max_record_bytes {
+            return Err(format!(
+                "core {core}: a record of {payload_bytes} bytes was accepted, with a limit of {}",
+                self.max_record_bytes
+            ));
+        }
+        let epoch_after = match operations.last() {
+            Some(WalOperation::EpochBarrier { .. }) => epoch + 1,
+            _ => epoch,
+        };
+        // Not of writers that are all in one hand.
+        let is_at_hand = self.writers.contains_key(&core) || self.shared.contains_key(&core);
+        if is_at_hand && self.epoch_of(core) != epoch_after {
+            return Err(format!(
+                "core {core}: behind {:?} in epoch {epoch} its writer is in epoch {}",
+                operations.last(),
+                self.epoch_of(core)
+            ));
+        }
         let count = i64::try_from(operations.len()).unwrap_or(i64::MAX);
         let now_ns = self.machine.wall_clock_ns();
         let oracle = self.oracle.core(core);

@@ -27,6 +27,11 @@ impl Life<'_> {
     pub(super) fn open(&mut self, shape: Shape, settled: bool) -> Checked {
         // As after a kill, so that nothing is left of whoever looks.
         let found = look(&self.machine.kill(), &self.oracle, &[])?;
+        let again = look(&self.machine.kill(), &self.oracle, &[])?;
+        if found.log != again.log {
+            let (found, again) = (found.log.report, again.log.report);
+            return Err(format!("recovered once: {found}\nand again: {again}"));
+        }
         self.open_found(&found, shape, settled)
     }
 
@@ -214,8 +219,6 @@ impl Life<'_> {
         if is_clean && !self.has_failed() {
             cores.iter().for_each(|&core| self.oracle.core(core).ack_all());
         }
-        self.requests.clear();
-        self.proofs.clear();
         self.every_ticket_is_settled()?;
         self.called(&[])?;
         if is_clean && !self.has_failed() && !self.disk_is_full && !self.is_over {

@@ -36,11 +36,11 @@ impl Life<'_> {
             }
             _ => self.ask_the_writer(core, pick, what),
         };
-        let is_right = match (&asked, what) {
-            (None, _) => return Ok(()),
-            (Some(Err(error)), _) if self.has_failed() => return self.excuse(error),
-            (Some(Err(error)), _) => is_the_reason(error, what),
-            (Some(Ok(())), _) => false,
+        let is_right = match &asked {
+            None => return Ok(()),
+            Some(Err(error)) if self.has_failed() => return self.excuse(error),
+            Some(Err(error)) => is_the_reason(error, what) && self.names_the_record(core, error),
+            Some(Ok(())) => false,
         };
         if !is_right {
             return Err(format!("core {core}, {what:?}: {asked:?}"));
@@ -112,6 +112,16 @@ impl Life<'_> {
         }
     }
 
+    /// Who asked to cut inside a record is told where it begins and ends.
+    fn names_the_record(&self, core: u16, error: &WalError) -> bool {
+        let WalError::NotARecordBoundary { boundary_below, boundary_above, .. } = error else {
+            return true;
+        };
+        let of_core = self.oracle.cores.get(&core);
+        let mut entries = of_core.iter().flat_map(|oracle| &oracle.entries);
+        entries.any(|known| (known.position, known.end) == (*boundary_below, *boundary_above))
+    }
+
     /// Readers need no lock, and change nothing.
     pub(super) fn look_beside(&self) -> Checked {
         // What fails is tried elsewhere.
@@ -122,14 +132,14 @@ impl Life<'_> {
     }
 }
 
-const fn is_the_reason(error: &WalError, what: Wrong) -> bool {
+fn is_the_reason(error: &WalError, what: Wrong) -> bool {
+    let is_of = |wrong| matches!(error, WalError::EntryOutOfOrder { field, .. } if *field == wrong);
     match what {
-        Wrong::EntryOfAnotherCore
-        | Wrong::SequenceTooHigh
-        | Wrong::SequenceTooLow
-        | Wrong::EpochTooLow
-        | Wrong::TimestampTooLow
-        | Wrong::BarrierOfAnotherEpoch => matches!(error, WalError::EntryOutOfOrder { .. }),
+        Wrong::EntryOfAnotherCore => is_of("core_id"),
+        Wrong::SequenceTooHigh | Wrong::SequenceTooLow => is_of("sequence"),
+        Wrong::EpochTooLow => is_of("epoch"),
+        Wrong::TimestampTooLow => is_of("timestamp_ns"),
+        Wrong::BarrierOfAnotherEpoch => is_of("barrier epoch"),
         Wrong::EpochLowered => matches!(error, WalError::EpochRegressed { .. }),
         Wrong::CutInsideARecord => matches!(error, WalError::NotARecordBoundary { .. }),
         Wrong::CutBeyondTheEnd => matches!(error, WalError::InvalidArgument { .. }),
