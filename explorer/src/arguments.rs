@@ -1,5 +1,6 @@
 //! What the explorer is asked to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::explorer::Step;
@@ -9,10 +10,11 @@ pub const USAGE: &str = "\
 explore [--seconds N | --states N] [--seed S] [--threads N]   crash states of random workloads
 explore --faults  [...]                                       the same on disks that fail
 explore --damage  [...]                                       one damage in each log
+explore --directory PATH [...]                                logs in real directories that are made there
 explore [...] --replay SEED[:MOMENT.PLAN]...                  one state again, as a failure prints it
 
   --seconds N   for so long; 60 unless said otherwise
-  --states N    until so many distinct states were checked
+  --states N    until so many distinct states were checked, damages done, or directories filled
   --seed S      begins with this workload; a fresh one unless given
   --threads N   as many as there are processors unless given";
 
@@ -25,6 +27,7 @@ pub struct Arguments {
     pub(crate) threads: usize,
     pub(crate) faults: bool,
     pub(crate) damage: bool,
+    pub(crate) directory: Option<PathBuf>,
     pub(crate) mode: Mode,
 }
 
@@ -49,6 +52,7 @@ impl Arguments {
             threads,
             faults: false,
             damage: false,
+            directory: None,
             mode: Mode::Explore,
         };
         let mut arguments = arguments.into_iter();
@@ -66,6 +70,7 @@ impl Arguments {
                 }
                 "--faults" => parsed.faults = true,
                 "--damage" => parsed.damage = true,
+                "--directory" => parsed.directory = Some(value()?.into()),
                 "--replay" => parsed.mode = replay(&value()?)?,
                 _ => return Err(format!("{argument} is no argument\n\n{USAGE}")),
             }

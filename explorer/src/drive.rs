@@ -3,12 +3,14 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::arguments::{Arguments, Mode};
 use crate::damage::{self, DamageTally};
+use crate::directory;
 use crate::explorer::{self, Effort, Failure, FailureKind};
 use crate::minimise;
 use crate::tally::Tally;
@@ -36,6 +38,7 @@ pub fn explore(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<us
             let workload = drawn(*seed, arguments.faults);
             write!(out, "seed {seed}:\n{workload}")?;
             let (path, is_damage) = (path.clone(), arguments.damage);
+            let directory = arguments.directory.clone();
             let replayed = alone(move |pulse| {
                 if is_damage {
                     damage::damage(
@@ -44,6 +47,8 @@ pub fn explore(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<us
                         &mut DamageTally::default(),
                         pulse,
                     )
+                } else if let Some(parent) = &directory {
+                    directory::explore(&workload, parent, pulse)
                 } else {
                     explorer::replay(&workload, &path, pulse)
                 }
@@ -58,7 +63,10 @@ pub fn explore(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result<us
             Ok(0)
         }
         Mode::Explore if arguments.damage => explore_damage(arguments, out),
-        Mode::Explore => explore_crashes(arguments, out),
+        Mode::Explore => match &arguments.directory {
+            Some(parent) => explore_directory(arguments, parent, out),
+            None => explore_crashes(arguments, out),
+        },
     }
 }
 
@@ -132,6 +140,37 @@ fn explore_damage(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result
     }
     let tally = found.lock().unwrap_or_else(PoisonError::into_inner);
     writeln!(out, "{}\n{}", tally.told(time), Counted(&failures))?;
+    Ok(failures.len())
+}
+
+fn explore_directory(
+    arguments: &Arguments,
+    parent: &Path,
+    out: &mut dyn Write,
+) -> std::io::Result<usize> {
+    let began = Instant::now();
+    let deadline = deadline(arguments, began);
+    let logs_max = arguments.states.unwrap_or(u64::MAX);
+    let shared = Arc::new(Shared::new(arguments, out)?);
+    let logs: Arc<AtomicU64> = Arc::default();
+    let (made, path) = (Arc::clone(&logs), parent.to_owned());
+    let failures = shared.run(arguments.threads, move |shared, pulse| {
+        while let Some(seed) = shared.next_seed(deadline) {
+            if made.fetch_add(1, Ordering::Relaxed) >= logs_max {
+                return;
+            }
+            shared.add(seed, directory::explore(&Workload::draw(seed), &path, pulse), pulse);
+        }
+    });
+    let mode = format!("--directory {} ", parent.display());
+    for failure in &failures {
+        let workload = Workload::draw(failure.seed);
+        let shortest = minimise::in_directory(&workload, &failure.failure, parent.to_owned());
+        tell(out, &mode, &workload, failure, shortest)?;
+    }
+    let (logs, seconds) =
+        (logs.load(Ordering::Relaxed).min(logs_max), began.elapsed().as_secs_f64());
+    writeln!(out, "{logs} logs in real directories in {seconds:.1} s\n{}", Counted(&failures))?;
     Ok(failures.len())
 }
 

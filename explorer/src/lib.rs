@@ -17,6 +17,7 @@
 //!
 //! - `faults`: operations of the disk that fail, and what must hold all the same.
 //! - `damage`: one damage in a log, which must be told.
+//! - `directory`: the same programs on the operating system's files.
 //!
 //! A failure prints its seed, the shortest story found, and the command that replays it. What is
 //! compared, promise by promise, is told in `docs/testing.md`, section "Explorer".
@@ -24,6 +25,7 @@
 mod arguments;
 mod crash;
 mod damage;
+mod directory;
 mod drive;
 mod explorer;
 mod faults;

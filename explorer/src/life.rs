@@ -9,10 +9,13 @@ mod syncing;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use wal_entry::WalEntry;
 use wal_sim::SimStorage;
-use wal_storage::WalError;
+use wal_storage::{OsStorage, Storage, WalError};
 use wal_writer::{CoreWalWriter, SharedWriter, Wal};
 
 use crate::Checked;
@@ -49,8 +52,11 @@ pub(crate) struct Moment<'a> {
 
 /// A process, its log, the disk under it, and what the oracle knows.
 pub(crate) struct Life<'a> {
+    /// Stands still, and holds nothing, if the log lies in a real directory.
     machine: SimStorage,
     witnessed: Witnessed,
+    /// The real directory under the log, if it is not on the machine.
+    directory: Option<PathBuf>,
     oracle: Oracle,
     visitor: &'a mut dyn Visitor,
     /// Where the small choices come from, such as the bytes of keys and values.
@@ -104,6 +110,7 @@ impl<'a> Life<'a> {
         Self {
             witnessed: Witnessed::new(machine.clone()),
             machine,
+            directory: None,
             oracle,
             visitor,
             random: Random::new(!seed),
@@ -129,6 +136,12 @@ impl<'a> Life<'a> {
             doing: Doing::Opening,
             poisoned: RefCell::default(),
         }
+    }
+
+    /// The log lies in a real directory: neither it nor the power fails, and clocks and background
+    /// jobs do as they please.
+    pub(crate) fn set_directory(&mut self, path: PathBuf) {
+        self.directory = Some(path);
     }
 
     /// The process lets go of its log before it ends.
@@ -177,7 +190,10 @@ impl<'a> Life<'a> {
             let ended = self.close(Ending::Closing);
             ended.map_err(|what| format!("in the last close: {what}"))?;
         }
-        let moment = self.machine.fork();
+        let moment = match self.directory {
+            None => self.machine.fork(),
+            Some(_) => self.frozen()?,
+        };
         self.visit(&moment, &[]).map_err(|what| format!("at the end: {what}"))
     }
 
@@ -298,6 +314,7 @@ impl<'a> Life<'a> {
                 self.machine.step_wall_clock(by_ns);
                 Ok(())
             }
+            Operation::FillDisk { .. } | Operation::FreeDisk if self.directory.is_some() => Ok(()),
             Operation::FillDisk { free_bytes } => {
                 self.machine.set_free_bytes(Some(free_bytes));
                 self.disk_is_full = true;
@@ -312,6 +329,31 @@ impl<'a> Life<'a> {
     }
 
     // ---- small helpers ----
+
+    /// What a process opens its log with.
+    fn storage(&self) -> Result<Arc<dyn Storage>, WalError> {
+        Ok(match &self.directory {
+            None => Arc::new(self.witnessed.clone()),
+            Some(path) => Arc::new(OsStorage::create(path)?),
+        })
+    }
+
+    /// What a process finds that only looks, as after a kill: no fault waits for it, and nothing
+    /// that it leaves behind is in the way.
+    fn frozen(&self) -> Checked<SimStorage> {
+        match &self.directory {
+            None => Ok(self.machine.kill()),
+            Some(path) => SimStorage::from_directory(0, path)
+                .map_err(|error| format!("copying the directory: {error}")),
+        }
+    }
+
+    fn wall_clock_ns(&self) -> i64 {
+        match &self.directory {
+            None => self.machine.wall_clock_ns(),
+            Some(_) => WalEntry::now_ns(),
+        }
+    }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
         let salt = self.random.next().to_le_bytes();

@@ -1,8 +1,10 @@
 //! Leaving operations out of a failing workload for as long as it still fails.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::damage::{self, DamageTally};
+use crate::directory;
 use crate::drive::alone;
 use crate::explorer::{Effort, Failure, FailureKind, explore};
 use crate::tally::Tally;
@@ -30,6 +32,15 @@ pub(crate) fn damage(workload: &Workload, failure: &Failure) -> Option<(Workload
     shorten(workload, failure, |shorter, pulse| {
         damage::damage(shorter, None, &mut DamageTally::default(), pulse)
     })
+}
+
+/// The same for what fails in a real directory.
+pub(crate) fn in_directory(
+    workload: &Workload,
+    failure: &Failure,
+    parent: PathBuf,
+) -> Option<(Workload, Failure)> {
+    shorten(workload, failure, move |shorter, pulse| directory::explore(shorter, &parent, pulse))
 }
 
 fn shorten(

@@ -29,6 +29,13 @@ fn a_replay_of_a_state_that_is_right_says_so() {
     assert_eq!(failures("--replay 1:20.3:4.1"), 0);
 }
 
+#[test]
+fn a_log_in_a_real_directory_is_what_calls_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = format!("--directory {} --seed 1 --states 40", directory.path().display());
+    assert_eq!(failures(&arguments), 0);
+}
+
 fn failures(arguments: &str) -> usize {
     let arguments = arguments.split_whitespace().map(str::to_owned);
     let mut said = Vec::new();

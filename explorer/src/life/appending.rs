@@ -2,7 +2,7 @@
 
 use wal_entry::{Offsets, WalEntry, WalOperation};
 use wal_format::RECORD_HEADER_BYTES;
-use wal_storage::{Storage, WalError};
+use wal_storage::WalError;
 use wal_writer::WriteBatch;
 
 use super::Life;
@@ -66,7 +66,7 @@ impl Life<'_> {
         let Some(core_id) = self.writing_core(core) else {
             return Ok(());
         };
-        let now_ns = self.machine.wall_clock_ns();
+        let now_ns = self.wall_clock_ns();
         let ceiling = self.oracle.core(core_id).raise_timestamp_ceiling(now_ns, 0);
         let timestamp_ns = ceiling.saturating_add(time_by_ns);
         let epoch = self.epoch_of(core_id) + epoch_by;
@@ -217,7 +217,7 @@ impl Life<'_> {
             ));
         }
         let count = i64::try_from(operations.len()).unwrap_or(i64::MAX);
-        let now_ns = self.machine.wall_clock_ns();
+        let now_ns = self.wall_clock_ns();
         let oracle = self.oracle.core(core);
         oracle.raise_timestamp_ceiling(now_ns, count);
         // A mark before it, and one more if a segment was sealed by a batch of its own.

@@ -26,8 +26,8 @@ impl Life<'_> {
     /// Opens the log that is on the machine; `settled` if all of it is durable.
     pub(super) fn open(&mut self, shape: Shape, settled: bool) -> Checked {
         // As after a kill, so that nothing is left of whoever looks.
-        let found = look(&self.machine.kill(), &self.oracle, &[])?;
-        let again = look(&self.machine.kill(), &self.oracle, &[])?;
+        let found = look(&self.frozen()?, &self.oracle, &[])?;
+        let again = look(&self.frozen()?, &self.oracle, &[])?;
         if found.log != again.log {
             let (found, again) = (found.log.report, again.log.report);
             return Err(format!("recovered once: {found}\nand again: {again}"));
@@ -69,7 +69,7 @@ impl Life<'_> {
     }
 
     fn open_as(&self, selection: CoreSelection, opening: &Opening) -> Result<Opened, WalError> {
-        let storage: Arc<dyn Storage> = Arc::new(self.witnessed.clone());
+        let storage = self.storage()?;
         let options = opening.options.clone();
         Ok(match selection {
             CoreSelection::One(core) if opening.writer_alone => {
@@ -131,7 +131,7 @@ impl Life<'_> {
             return Ok(());
         };
         let other = if members.core_count == 1 { members.first_core + 1 } else { 0 };
-        let machine = self.machine.kill();
+        let machine = self.frozen()?;
         let storage: Arc<dyn Storage> = Arc::new(machine.clone());
         let refused = Wal::open(storage, opening.options.clone(), CoreSelection::One(other));
         match refused {
@@ -256,7 +256,7 @@ impl Life<'_> {
     /// A log that was closed is whole and says so, to whoever is strict too. Cores that log no more
     /// stay as they were when they last did.
     fn is_known_to_be_closed(&self, cores: &[u16]) -> Checked {
-        let storage: Arc<dyn Storage> = Arc::new(self.machine.kill());
+        let storage: Arc<dyn Storage> = Arc::new(self.frozen()?);
         let log = recover(&storage, RecoveryMode::TornTail)
             .map_err(|error| format!("after a clean close: {error}"))?;
         let mut reports = log.report.cores.iter().filter(|report| cores.contains(&report.core));

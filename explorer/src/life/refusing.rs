@@ -1,9 +1,7 @@
 //! Asking for what nobody may have: it is refused for the right reason, and leaves no trace.
 
-use std::sync::Arc;
-
 use wal_entry::{WalEntry, WalOperation};
-use wal_storage::{Storage, WalError};
+use wal_storage::WalError;
 use wal_writer::{CoreSelection, CoreWalWriter, LogOptions, Wal};
 
 use super::Life;
@@ -105,8 +103,9 @@ impl Life<'_> {
             }
             Wrong::NoSuchCore => Some(wal?.writer(u16::MAX).map(|_| ())),
             _ => {
-                let storage: Arc<dyn Storage> = Arc::new(self.machine.clone());
-                let opened = Wal::open(storage, LogOptions::default(), CoreSelection::First(1));
+                let opened = self.storage().and_then(|storage| {
+                    Wal::open(storage, LogOptions::default(), CoreSelection::First(1))
+                });
                 Some(opened.map(|_| ()))
             }
         }
@@ -124,8 +123,9 @@ impl Life<'_> {
 
     /// Readers need no lock, and change nothing.
     pub(super) fn look_beside(&self) -> Checked {
-        // What fails is tried elsewhere.
-        if self.open_cores.is_empty() || !self.faults.is_empty() {
+        // What fails is tried elsewhere, and the background of a real directory writes when it likes.
+        let is_quiet = self.faults.is_empty() && self.directory.is_none();
+        if self.open_cores.is_empty() || !is_quiet {
             return Ok(());
         }
         look_beside(&self.machine, &self.oracle)

@@ -214,7 +214,7 @@ impl Life<'_> {
         for mut ticket in std::mem::take(&mut self.tickets) {
             let is_due =
                 ticket.handed_over_at.is_some_and(|at| now.saturating_sub(at) >= self.max_delay);
-            if is_due && self.is_alive(ticket.life) {
+            if is_due && self.directory.is_none() && self.is_alive(ticket.life) {
                 let says = ticket.ticket.is_durable();
                 if matches!(says, Ok(false)) {
                     return Err(format!("the background has not seen to {ticket:?}"));
