@@ -21,7 +21,7 @@ use wal_writer::{CoreWalWriter, SharedWriter, Wal};
 use crate::Checked;
 use crate::faults::Schedule;
 use crate::look::Found;
-use crate::oracle::{Cut, Oracle};
+use crate::oracle::{Acked, Cut, Oracle};
 use crate::random::{Random, index};
 use crate::watchdog::Doing;
 use crate::witness::Witnessed;
@@ -70,6 +70,8 @@ pub(crate) struct Life<'a> {
     wal: Option<Wal>,
     /// The cores that log, whether the log itself is in anybody's hand or not; none if it is closed.
     open_cores: Vec<u16>,
+    /// How far each core's writer has handed over what it appended.
+    submitted: BTreeMap<u16, Acked>,
     /// How long a commit may be put off.
     max_delay: Duration,
     /// What openings recovered, kept to be replayed.
@@ -121,6 +123,7 @@ impl<'a> Life<'a> {
             writers: BTreeMap::new(),
             wal: None,
             open_cores: Vec::new(),
+            submitted: BTreeMap::new(),
             max_delay: Duration::ZERO,
             kept: Vec::new(),
             openings: 0,
@@ -276,7 +279,7 @@ impl<'a> Life<'a> {
             Operation::Together { pick, what } => self.act_together(pick, what),
             Operation::Truncate { core, pick } => self.truncate(core, pick),
             Operation::Reset { core } => self.reset(core),
-            Operation::Share { core } => self.share(core),
+            Operation::Share { core, by_dropping } => self.share(core, by_dropping),
             Operation::CloneShared { core } => self.clone_shared(core),
             Operation::DropShared { core } => self.drop_shared(core),
             Operation::Unshare { core } => self.unshare(core),
@@ -353,6 +356,13 @@ impl<'a> Life<'a> {
             None => self.machine.wall_clock_ns(),
             Some(_) => WalEntry::now_ns(),
         }
+    }
+
+    /// One of a core's shared writers, any of them.
+    fn a_shared_writer(&mut self, core: u16) -> Option<SharedWriter> {
+        let handles = self.shared.get(&core)?;
+        let at = index(self.random.next(), handles.len())?;
+        handles.get(at).cloned()
     }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
@@ -445,7 +455,22 @@ impl<'a> Life<'a> {
             }
             oracle.ack_below(synced);
         }
-        Ok(())
+        for (&core, handles) in self.shared.iter().filter(|_| !self.is_over) {
+            if self.is_poisoned(core) {
+                continue;
+            }
+            let oracle = self.oracle.core(core);
+            let expected = (core, oracle.position, oracle.sequence());
+            let told =
+                |handle: &SharedWriter| (handle.core_id(), handle.position(), handle.sequence());
+            if let Some(wrong) = handles.iter().map(told).find(|actual| *actual != expected) {
+                return Err(format!(
+                    "a shared writer says core, position and sequence {wrong:?}, which should be \
+                     {expected:?}"
+                ));
+            }
+        }
+        self.check_wakes()
     }
 }
 

@@ -5,6 +5,7 @@
 //! alone. While a cut is under way, all cores that it concerns are cut, or none.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use wal_entry::{EntryView, OperationView, WalEntry, WalOperation};
@@ -37,6 +38,8 @@ pub(crate) struct CoreOracle {
     ack_points: Vec<u64>,
     /// What any life has made sure of, though it may have been cut since: nothing new lies below.
     epoch_floor: u64,
+    /// The highest epoch of any entry that was ever appended.
+    epoch_ceiling: Option<u64>,
     /// The epoch whose barrier was the last one: nothing of it comes behind that.
     left_epoch: Option<u64>,
     timestamp_floor: i64,
@@ -190,11 +193,16 @@ impl Oracle {
         }
     }
 
-    /// The highest epoch that is known for certain; `None` if the log never had an entry.
-    pub(crate) fn epoch_floor(&self) -> Option<u64> {
-        let cores = self.cores.values();
-        let cores = cores.filter(|core| core.timestamp_floor > i64::MIN || core.epoch_floor > 0);
-        cores.map(|core| core.epoch_floor).max()
+    /// What an opening may go on with: for several cores the epoch behind the highest, for a core
+    /// alone the highest, unless it was left by its barrier. An entry that was lost may be the only
+    /// one to know of an epoch, and a log of which only a start is left is not empty.
+    pub(crate) fn epochs_to_go_on_with(&self, alone: bool) -> RangeInclusive<u64> {
+        let was_reached =
+            |core: &&CoreOracle| core.timestamp_floor > i64::MIN || core.epoch_floor > 0;
+        let floor = self.cores.values().filter(was_reached).map(|core| core.epoch_floor).max();
+        let ceiling = self.cores.values().filter_map(|core| core.epoch_ceiling).max();
+        let lowest = floor.map_or(0, |floor| if alone { floor } else { floor + 1 });
+        lowest..=ceiling.max(floor).map_or(0, |ceiling| ceiling + 1)
     }
 }
 
@@ -232,6 +240,7 @@ impl CoreOracle {
             ));
         }
         let count = operations.len();
+        self.epoch_ceiling = self.epoch_ceiling.max(Some(epoch));
         self.timestamp_ceiling = self.timestamp_ceiling.max(timestamp_ns.unwrap_or(i64::MIN));
         let (timestamp_floor, timestamp_ceiling) = (self.timestamp_floor, self.timestamp_ceiling);
         for (before_in_batch, operation) in operations.into_iter().enumerate() {

@@ -48,6 +48,13 @@ impl Witnessed {
         drop(old);
     }
 
+    /// How far a core is durable by now, if it is watched.
+    pub(crate) fn position_of(&self, core: u16) -> Option<u64> {
+        let witness = self.witness();
+        let watch = witness.watches.iter().find(|watch| watch.core_id() == core)?;
+        Some(watch.position())
+    }
+
     /// What was seen before each operation since this was asked last.
     pub(crate) fn take_sightings(&self) -> BTreeMap<u64, Vec<Sighting>> {
         std::mem::take(&mut self.witness().sightings)

@@ -62,7 +62,7 @@ pub(crate) enum Operation {
     Reset { core: Pick },
 
     // ---- handing around, closing, opening ----
-    Share { core: Pick },
+    Share { core: Pick, by_dropping: bool },
     CloneShared { core: Pick },
     DropShared { core: Pick },
     Unshare { core: Pick },
@@ -347,7 +347,7 @@ impl Kind {
             },
             Self::Batch => Operation::Batch {
                 core,
-                count: 1 + random.below(9),
+                count: random.below(10),
                 value_bytes: random.value_bytes() / 4,
             },
             Self::Sync => Operation::Sync { core },
@@ -391,7 +391,7 @@ impl Kind {
             Self::Truncate => Operation::Truncate { core, pick },
             Self::Reset => Operation::Reset { core },
             Self::Share => match random.below(6) {
-                0..=2 => Operation::Share { core },
+                0..=2 => Operation::Share { core, by_dropping: random.chance(30) },
                 3 => Operation::CloneShared { core },
                 4 => Operation::DropShared { core },
                 _ => Operation::Unshare { core },
@@ -530,7 +530,12 @@ impl fmt::Display for Operation {
             }
             Self::Truncate { core, .. } => write!(f, "truncate at some entry{}", On(*core)),
             Self::Reset { core } => write!(f, "reset{}", On(*core)),
-            Self::Share { core } => write!(f, "make the writer a shared one{}", On(*core)),
+            Self::Share { core, by_dropping: false } => {
+                write!(f, "make the writer a shared one{}", On(*core))
+            }
+            Self::Share { core, by_dropping: true } => {
+                write!(f, "drop the writer and take a shared one{}", On(*core))
+            }
             Self::CloneShared { core } => write!(f, "clone the shared writer{}", On(*core)),
             Self::DropShared { core } => {
                 write!(f, "drop a clone of the shared writer{}", On(*core))

@@ -113,12 +113,12 @@ impl Life<'_> {
             }
         }
         let epoch = self.epoch_of(core);
-        let bytes = batch_record_bytes(&operations);
-        let appended = match (self.writers.get_mut(&core), self.shared.get(&core)) {
-            (Some(writer), _) => {
+        let bytes = if operations.is_empty() { 0 } else { batch_record_bytes(&operations) };
+        let appended = match self.writers.get_mut(&core) {
+            Some(writer) => {
                 writer.append_batch(&batch).map(|position| (position, writer.position()))
             }
-            (None, Some(handles)) => match handles.first() {
+            None => match self.a_shared_writer(core) {
                 Some(shared) => shared.append_batch(&batch).map(|ticket| {
                     let end = ticket.position();
                     let entries = self.oracle.core(core).entries.len() + operations.len();
@@ -127,12 +127,11 @@ impl Life<'_> {
                 }),
                 None => return Ok(()),
             },
-            (None, None) => return Ok(()),
         };
         match appended {
             Ok(record) => self.appended(core, operations, epoch, None, record),
             // The limit is for the payload alone.
-            Err(WalError::RecordTooLarge { .. }) if bytes - 8 > self.max_record_bytes => Ok(()),
+            Err(WalError::RecordTooLarge { .. }) if bytes > self.max_record_bytes + 8 => Ok(()),
             Err(error) => self.excuse(&error),
         }
     }
@@ -157,8 +156,7 @@ impl Life<'_> {
                 appended.map(|position| (position, writer.position()))
             }
             None => {
-                let Some(shared) = self.shared.get(&core).and_then(|handles| handles.first())
-                else {
+                let Some(shared) = self.a_shared_writer(core) else {
                     return Ok(());
                 };
                 let ticket = match &operation {

@@ -163,6 +163,7 @@ impl Life<'_> {
                     *self.cuts.entry(*core).or_default() += 1;
                 }
                 self.oracle.cut(&cut);
+                self.submitted.clear();
                 Ok(())
             }
             Err(error) => {

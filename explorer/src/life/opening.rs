@@ -17,6 +17,7 @@ use crate::workload::{Ending, Opening, Pick, Shape, draw_shape};
 struct Opened {
     wal: Option<Wal>,
     writer: Option<CoreWalWriter>,
+    selection: CoreSelection,
     cores: Vec<u16>,
     epoch: u64,
     recovery: Recovery,
@@ -75,23 +76,37 @@ impl Life<'_> {
             CoreSelection::One(core) if opening.writer_alone => {
                 let (writer, recovery) = CoreWalWriter::with_storage(core, storage, options)?;
                 let epoch = writer.epoch();
-                Opened { wal: None, writer: Some(writer), cores: vec![core], epoch, recovery }
+                Opened {
+                    wal: None,
+                    writer: Some(writer),
+                    selection,
+                    cores: vec![core],
+                    epoch,
+                    recovery,
+                }
             }
             CoreSelection::One(core) => {
                 let (wal, recovery) = Wal::open(storage, options, selection)?;
                 let epoch = wal.epoch();
-                Opened { wal: Some(wal), writer: None, cores: vec![core], epoch, recovery }
+                Opened {
+                    wal: Some(wal),
+                    writer: None,
+                    selection,
+                    cores: vec![core],
+                    epoch,
+                    recovery,
+                }
             }
             CoreSelection::First(count) => {
                 let (wal, recovery) = Wal::open(storage, options, selection)?;
                 let (cores, epoch) = ((0..count).collect(), wal.epoch());
-                Opened { wal: Some(wal), writer: None, cores, epoch, recovery }
+                Opened { wal: Some(wal), writer: None, selection, cores, epoch, recovery }
             }
         })
     }
 
     fn is_open(&mut self, opened: Opened, opening: &Opening, found: &Found) -> Checked {
-        let Opened { wal, writer, cores, epoch, recovery } = opened;
+        let Opened { wal, writer, selection, cores, epoch, recovery } = opened;
         self.log_was_made = true;
         let (report, expected) = (recovery.report(), &found.log.report);
         if report.cores != expected.cores {
@@ -99,16 +114,14 @@ impl Life<'_> {
         }
         // What is recovered is durable from here on.
         self.oracle.go_on_from(&found.cores);
-        let is_alone = matches!(cores[..], [_]) && epoch == self.oracle.epoch_floor().unwrap_or(0);
-        let floor = self.oracle.epoch_floor().filter(|_| !is_alone);
-        if floor.is_some_and(|floor| epoch <= floor) {
-            return Err(format!(
-                "the log goes on with epoch {epoch}, though it has reached {floor:?}"
-            ));
+        let epochs = self.oracle.epochs_to_go_on_with(matches!(selection, CoreSelection::One(_)));
+        if !epochs.contains(&epoch) {
+            return Err(format!("the log goes on with epoch {epoch}, and not one of {epochs:?}"));
         }
         self.machine.set_tracing(false);
         self.openings += 1;
         self.cuts.clear();
+        self.submitted.clear();
         self.poisoned.borrow_mut().clear();
         let watches = cores.iter().filter_map(|&core| match (&wal, &writer) {
             (Some(wal), _) => wal.watch(core).ok(),
@@ -267,29 +280,52 @@ impl Life<'_> {
         }
     }
 
-    pub(super) fn share(&mut self, core: Pick) -> Checked {
+    pub(super) fn share(&mut self, core: Pick, by_dropping: bool) -> Checked {
         let Some(core) = self.writing_core(core) else {
             return Ok(());
         };
-        if let Some(writer) = self.writers.remove(&core) {
+        let Some(writer) = self.writers.remove(&core) else {
+            return Ok(());
+        };
+        let Some(wal) = self.wal.as_ref().filter(|_| by_dropping) else {
             self.shared.insert(core, vec![writer.into_shared()]);
+            return Ok(());
+        };
+        drop(writer);
+        let shared = wal.shared_writer(core);
+        match shared {
+            Ok(shared) => {
+                self.shared.insert(core, vec![shared]);
+                Ok(())
+            }
+            Err(error) => self.excuse(&error),
         }
-        Ok(())
     }
 
     pub(super) fn clone_shared(&mut self, core: Pick) -> Checked {
-        if let Some(handles) = self.sharing_core(core).and_then(|core| self.shared.get_mut(&core)) {
-            let copy = handles.first().cloned();
-            handles.extend(copy);
+        let Some(core) = self.sharing_core(core) else {
+            return Ok(());
+        };
+        // In turns from the log and from another one.
+        let is_even = self.shared.get(&core).is_some_and(|handles| handles.len().is_multiple_of(2));
+        let another = match &self.wal {
+            Some(wal) if is_even => wal.shared_writer(core).map(Some),
+            _ => Ok(self.a_shared_writer(core)),
+        };
+        match another {
+            Ok(another) => {
+                self.shared.entry(core).or_default().extend(another);
+                Ok(())
+            }
+            Err(error) => self.excuse(&error),
         }
-        Ok(())
     }
 
     pub(super) fn drop_shared(&mut self, core: Pick) -> Checked {
         if let Some(handles) = self.sharing_core(core).and_then(|core| self.shared.get_mut(&core))
             && handles.len() > 1
         {
-            handles.pop();
+            handles.swap_remove(0);
         }
         Ok(())
     }

@@ -60,7 +60,10 @@ impl Life<'_> {
         let oracle = self.oracle.core(core);
         let (end, sequence) = (oracle.position, oracle.sequence());
         let inside = index(pick, oracle.entries.len());
-        let inside = inside.and_then(|at| oracle.entries.get(at)).map(|known| known.position + 8);
+        let inside = inside.and_then(|at| oracle.entries.get(at)).map(|known| {
+            let bytes = known.end - known.position;
+            known.position + 1 + pick % (bytes - 1)
+        });
         let ceiling = oracle.raise_timestamp_ceiling(i64::MIN, 0);
         let epoch = self.epoch_of(core);
         let of_another = self.proofs.iter().position(|proof| proof.core() != core);
@@ -98,6 +101,10 @@ impl Life<'_> {
                 let shared = wal.shared_writer(core);
                 if !matches!(shared, Err(WalError::WriterTaken { .. })) {
                     return Some(shared.map(|_| ()));
+                }
+                let all = wal.writers();
+                if !matches!(all, Err(WalError::WriterTaken { .. })) {
+                    return Some(all.map(|_| ()));
                 }
                 Some(wal.writer(core).map(|_| ()))
             }

@@ -28,14 +28,9 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Whoever polled it has been woken, if anybody did.
-    fn was_woken(&self, why: &str) -> Checked {
-        match &self.waker {
-            Some(wakes) if wakes.0.load(Ordering::SeqCst) == 0 => {
-                Err(format!("{why}, and nobody woke who polled {self:?}"))
-            }
-            _ => Ok(()),
-        }
+    /// How often whoever polled it last was woken.
+    fn wakes(&self) -> Option<usize> {
+        self.waker.as_ref().map(|wakes| wakes.0.load(Ordering::SeqCst))
     }
 }
 
@@ -87,7 +82,7 @@ impl Life<'_> {
         };
         let synced = match self.writers.get_mut(&core) {
             Some(writer) => writer.sync(),
-            None => match self.shared.get(&core).and_then(|handles| handles.first()) {
+            None => match self.a_shared_writer(core) {
                 Some(shared) => shared.sync(),
                 None => return Ok(()),
             },
@@ -119,9 +114,14 @@ impl Life<'_> {
         let Some((core, writer)) = self.writer_of(core) else {
             return Ok(());
         };
-        match writer.try_submit() {
+        let stalls = writer.stalls().buffers;
+        let tried = writer.try_submit();
+        if writer.stalls().buffers != stalls {
+            return Err(format!("core {core}: what was only tried has waited"));
+        }
+        match tried {
             Ok(Some(ticket)) => self.is_submitted(core, ticket),
-            Ok(None) => Ok(()),
+            Ok(None) => self.is_not_poisoned(core, "trying to submit"),
             Err(error) => self.excuse(&error),
         }
     }
@@ -133,6 +133,7 @@ impl Life<'_> {
             return Err(format!("{ticket:?} for a log that ends at {}", end.position));
         }
         self.keep_ticket(core, ticket, end.entries);
+        self.submitted.insert(core, end);
         let now = self.machine.now();
         if let Some(submitted) = self.tickets.last_mut() {
             submitted.handed_over_at = Some(now);
@@ -220,9 +221,31 @@ impl Life<'_> {
                     return Err(format!("the background has not seen to {ticket:?}"));
                 }
                 self.ticket_says(&mut ticket, says)?;
-                ticket.was_woken("the background is done")?;
             }
             self.tickets.push(ticket);
+        }
+        Ok(())
+    }
+
+    /// Whoever polled a ticket is woken once, when it is decided, and not before. What a real
+    /// directory's background does is over before it is seen here.
+    pub(super) fn check_wakes(&self) -> Checked {
+        if self.directory.is_some() {
+            return Ok(());
+        }
+        for ticket in &self.tickets {
+            let Some(wakes) = ticket.wakes() else { continue };
+            let durable = self.witnessed.position_of(ticket.life.core);
+            let is_decided = !self.is_alive(ticket.life)
+                || durable.is_none_or(|durable| durable >= ticket.acks.position);
+            match (is_decided, wakes) {
+                (true, 1) | (false, 0) => {}
+                // A failure decides too, once somebody has met it.
+                _ if self.has_failed() && wakes <= 1 => {}
+                _ => {
+                    return Err(format!("decided: {is_decided}, woken {wakes} times: {ticket:?}"));
+                }
+            }
         }
         Ok(())
     }
@@ -235,7 +258,9 @@ impl Life<'_> {
                 Ok(true) => {}
                 Err(error) => self.excuse(&error)?,
             }
-            ticket.was_woken("the log is closed")?;
+            if ticket.wakes() == Some(0) {
+                return Err(format!("the log is closed, and nobody woke who polled {ticket:?}"));
+            }
         }
         Ok(())
     }
@@ -247,6 +272,7 @@ impl Life<'_> {
         match writer.start_sync() {
             Ok(request) => {
                 let (life, acks) = (self.log_life(core), self.oracle.core(core).end());
+                self.submitted.insert(core, acks);
                 self.requests.push(Request { request, life, acks });
                 Ok(())
             }
@@ -310,6 +336,9 @@ impl Life<'_> {
                 // What a writer of its own core holds, it has not submitted.
                 for &core in self.shared.keys() {
                     self.oracle.core(core).ack_all();
+                }
+                for (&core, &submitted) in &self.submitted {
+                    self.oracle.core(core).ack(submitted);
                 }
                 Ok(())
             }
