@@ -9,7 +9,7 @@ use wal_sim::SimStorage;
 use crate::Checked;
 use crate::crash::{Crash, FIXED_PLANS};
 use crate::life::{Beginning, Life, Moment, Visitor};
-use crate::look::{look, look_at_what_fails};
+use crate::look::{look, look_at_what_fails, look_strictly};
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::tally::{Phase, Tally};
@@ -262,6 +262,7 @@ impl Explorer<'_> {
         if !goes_on {
             return Ok(disk);
         }
+        look_strictly(&after, &found).map_err(|what| self.failed(step, what))?;
         let mut oracle = moment.oracle.within_the_call();
         if !settled {
             // Only when the log is open again is it decided.

@@ -45,6 +45,18 @@ fn find(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
     Ok(Found { log, cores })
 }
 
+/// Recovers again, strictly: that gives the same, but for a torn tail, which is an error.
+pub(crate) fn look_strictly(machine: &SimStorage, found: &Found) -> Checked {
+    let is_torn = found.log.report.cores.iter().any(|core| core.ending.is_torn());
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    match recover(&storage, RecoveryMode::Strict) {
+        Ok(log) if !is_torn && log == found.log => changed_nothing(machine),
+        Err(WalError::Corrupt(_)) if is_torn => changed_nothing(machine),
+        Ok(log) => Err(format!("strictly recovered {}, of {}", log.report, found.log.report)),
+        Err(error) => Err(format!("strictly recovered: {error}, of {}", found.log.report)),
+    }
+}
+
 /// Recovers beside the writers of a log that is open: without its lock, and without changing
 /// anything.
 pub(crate) fn look_beside(machine: &SimStorage, oracle: &Oracle) -> Checked {

@@ -10,7 +10,7 @@ use wal_writer::{CoreSelection, CoreWalWriter, Wal};
 
 use super::Life;
 use crate::Checked;
-use crate::look::{Found, changed_nothing, look};
+use crate::look::{Found, changed_nothing, look, look_strictly};
 use crate::workload::{Ending, Opening, Pick, Shape, draw_shape};
 
 /// A log that was opened, as a whole or as the writer of its one core.
@@ -33,6 +33,7 @@ impl Life<'_> {
             let (found, again) = (found.log.report, again.log.report);
             return Err(format!("recovered once: {found}\nand again: {again}"));
         }
+        look_strictly(&self.frozen()?, &found)?;
         self.open_found(&found, shape, settled)
     }
 

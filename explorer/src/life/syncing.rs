@@ -200,7 +200,7 @@ impl Life<'_> {
             }
             Ok(true) => Ok(()),
             Ok(false) if is_alive => {
-                ticket.handed_over_at.get_or_insert(self.machine.now());
+                ticket.handed_over_at.get_or_insert_with(|| self.machine.now());
                 Ok(())
             }
             Ok(false) => Err(format!("that life of the log is over, and {ticket:?} is undecided")),
