@@ -4,7 +4,12 @@
 //!
 //! At every moment each file has *durable* bytes and a size, and a list of *pending* writes; each
 //! directory has durable names, and a list of pending changes. Power loss keeps what is durable
-//! and decides about each pending thing by itself. What a program may rely on is exactly what
+//! and decides about what is pending. There are two models of how it does so: [`Model::Posix`],
+//! which is used unless a plan says otherwise, and [`Model::Linux`].
+//!
+//! # POSIX
+//!
+//! Each pending thing is decided about by itself. What a program may rely on is exactly what
 //! [`Storage`](wal_storage::Storage) and [`StorageFile`](wal_storage::StorageFile) promise; a
 //! state that they do not exclude may come, also where common file systems are kinder.
 //!
@@ -17,10 +22,10 @@
 //! the file is as long as it needs.
 //!
 //! **Sizes.** The size is kept apart from the bytes. A file may come back as long as it was
-//! written, or only so long as it was at any moment since it was last synced; bytes that did not
-//! survive below that read as zeroes. With [`CrashPlan::garbage`], space that was never durably
-//! written may hold noise, or old bytes of another file; space that was zeroed and synced never
-//! does.
+//! written, or only so long as it was at any moment since it was last synced, or anything in
+//! between; bytes that did not survive below that read as zeroes. With [`CrashPlan::garbage`],
+//! space that was never durably written may hold noise, or old bytes of another file, also of one
+//! that is gone for good; space that was zeroed and synced never does.
 //!
 //! **Names.** Each pending creation, removal and new directory is there or not, independent of
 //! the others and of the file's bytes: a name may come back without its bytes, and bytes whose
@@ -36,6 +41,26 @@
 //! **After a failed sync** the bytes that it did not get to the disk are lost for any power loss
 //! to come, whatever later syncs say, until they are written again. The process, and a process
 //! that starts after a [kill](crate::SimStorage::kill), go on reading them.
+//!
+//! # Linux
+//!
+//! What ext4 (with `data=ordered`, its default) and XFS keep beyond that, because they have a
+//! journal. Every state is one of the POSIX model too, so a program that withstands that one
+//! withstands this one. What fails under POSIX alone is a fault all the same, of which these two
+//! file systems show nothing today: this model says which case is in hand.
+//!
+//! **Bytes** are lost and kept as above, but no sector is torn.
+//!
+//! **Sizes.** A file is as long as its surviving bytes need and never longer, for it becomes longer
+//! only behind its bytes. [`CrashPlan::garbage`] is still there to be asked for; with
+//! `data=writeback` one would see it.
+//!
+//! **Names.** Changes of names, in whatever directories, survive in the order in which they were
+//! made: some first ones did, the rest did not. A rename is whole. A sync of a directory takes
+//! along every change that was made, anywhere, before the newest one in that directory. A sync of
+//! a file, or a write through, does the same for every change before the file was made or last
+//! became longer; thus a new file that was synced has its name. If the file only was written
+//! over, nothing is taken along.
 //!
 //! # Styles
 //!
@@ -72,9 +97,20 @@ use crate::random::{Random, mix};
 #[must_use = "a plan does nothing until `SimStorage::crash` gets it"]
 pub struct CrashPlan {
     fate: Fate,
+    model: Model,
     granularity: Option<Granularity>,
     garbage: bool,
     whole_renames: bool,
+}
+
+/// How much of what a file system is free to do it does. The clauses are in [`crash`](self).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Model {
+    /// Everything that POSIX, read strictly, does not exclude: what a program should be ready for.
+    #[default]
+    Posix,
+    /// What ext4 and XFS with their usual options do: fewer states, all of which `Posix` has too.
+    Linux,
 }
 
 /// The smallest thing of which power loss leaves the old or the new state.
@@ -113,7 +149,14 @@ impl CrashPlan {
         Self::with_fate(Fate::Random(seed))
     }
 
-    /// Tears writes at this granularity; without it the seed chooses one for each file.
+    /// Leaves only states that this model allows. It is [`Model::Posix`] unless told otherwise.
+    pub const fn model(mut self, model: Model) -> Self {
+        self.model = model;
+        self
+    }
+
+    /// Tears writes at this granularity; without it the seed chooses one for each file, of those
+    /// that the model knows.
     pub const fn granularity(mut self, granularity: Granularity) -> Self {
         self.granularity = Some(granularity);
         self
@@ -142,7 +185,7 @@ impl CrashPlan {
     }
 
     const fn with_fate(fate: Fate) -> Self {
-        Self { fate, granularity: None, garbage: false, whole_renames: false }
+        Self { fate, model: Model::Posix, granularity: None, garbage: false, whole_renames: false }
     }
 }
 
@@ -182,6 +225,8 @@ struct Lot {
     plan: CrashPlan,
     seed: u64,
     style: Style,
+    /// Under [`Model::Linux`]: the first change of names that did not reach the journal.
+    journal_end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -192,6 +237,22 @@ enum Style {
     KeepsOlder(u64),
     /// What is newer than this stamp survives.
     KeepsNewer(u64),
+}
+
+/// The moment up to which a journal that keeps the order reached the disk.
+fn journal_end(disk: &Disk, style: Style, random: &mut Random) -> u64 {
+    let synced = disk.journaled + 1;
+    let changes = disk.directories.values().flat_map(|directory| &directory.pending);
+    let mut ends: Vec<u64> =
+        changes.map(|change| change.stamp).filter(|stamp| *stamp >= synced).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends.push(u64::MAX);
+    let drawn = ends[random.index(ends.len())];
+    match style {
+        Style::KeepsOlder(moment) => moment.max(synced),
+        Style::KeepsNewer(_) | Style::Independent => drawn,
+    }
 }
 
 /// What becomes of one pending thing.
@@ -206,7 +267,8 @@ enum Survival {
 impl Lot {
     fn draw(plan: CrashPlan, disk: &Disk) -> Self {
         let Fate::Random(seed) = plan.fate else {
-            return Self { plan, seed: 0, style: Style::Independent };
+            let journal_end = if plan.fate == Fate::Lost { disk.journaled + 1 } else { u64::MAX };
+            return Self { plan, seed: 0, style: Style::Independent, journal_end };
         };
         let mut random = Random::stream(seed, 0);
         let mut stamps: Vec<u64> = disk.pending_stamps().collect();
@@ -217,7 +279,8 @@ impl Lot {
             1 => Style::KeepsNewer(moment),
             _ => Style::Independent,
         };
-        Self { plan, seed, style }
+        let journal_end = journal_end(disk, style, &mut random);
+        Self { plan, seed, style, journal_end }
     }
 
     /// `percent` is the chance of things that are judged by themselves.
@@ -250,31 +313,42 @@ fn file_after(id: FileId, file: &File, disk: &Disk, lot: Lot) -> File {
     }
     let mut random = Random::stream(lot.seed, mix(1, id.0));
     let granularity = lot.plan.granularity.unwrap_or_else(|| {
-        random.pick([Granularity::Sector512, Granularity::Block4096, Granularity::Byte])
+        match random.pick([Granularity::Sector512, Granularity::Block4096, Granularity::Byte]) {
+            Granularity::Byte if lot.plan.model == Model::Linux => Granularity::Sector512,
+            granularity => granularity,
+        }
     });
     let percent = random.pick([0, 10, 50, 90, 100]);
 
     let mut content = file.durable.clone();
     content.grow_to(file.view.size_bytes());
     let mut endangered: Vec<Range<u64>> = Vec::new();
+    let mut needed_bytes = file.durable.size_bytes();
+    let mut keep = |piece: &Piece, content: &mut Content| {
+        needed_bytes = needed_bytes.max(piece.range.end);
+        piece.apply(content);
+    };
     for PendingWrite { stamp, pieces } in &file.pending {
         let survival = lot.survival(*stamp, percent, &mut random);
         if survival != Survival::Whole {
             endangered.extend(pieces.iter().map(|piece| piece.range.clone()));
         }
         match survival {
-            Survival::Whole => pieces.iter().for_each(|piece| piece.apply(&mut content)),
+            Survival::Whole => pieces.iter().for_each(|piece| keep(piece, &mut content)),
             Survival::Lost => {}
             Survival::Torn(percent) => {
                 for piece in pieces {
                     for kept in tear(piece, granularity, percent, &mut random) {
-                        kept.apply(&mut content);
+                        keep(&kept, &mut content);
                     }
                 }
             }
         }
     }
-    content.set_size(size_after(file, lot, &mut random));
+    content.set_size(match lot.plan.model {
+        Model::Posix => size_after(file, lot, &mut random),
+        Model::Linux => needed_bytes,
+    });
     if lot.plan.garbage {
         for range in endangered {
             fill_with_garbage(&mut content, range, disk, &mut random);
@@ -364,9 +438,12 @@ fn fill_with_garbage(content: &mut Content, range: Range<u64>, disk: &Disk, rand
     }
 }
 
-/// A durable block of any file, also of one that has no name any more.
+/// A durable block of any file, also of one that is gone for good.
 fn stale_block(disk: &Disk, random: &mut Random) -> Option<Arc<Block>> {
-    let file = disk.files.values().nth(random.index(disk.files.len()))?;
+    let former = usize::from(!disk.remains.is_empty());
+    let Some(file) = disk.files.values().nth(random.index(disk.files.len() + former)) else {
+        return disk.remains.get(random.index(disk.remains.len())).cloned();
+    };
     let count = file.durable.data_blocks().count();
     file.durable.data_blocks().nth(random.index(count)).map(|(_, block)| block.clone())
 }
@@ -384,6 +461,9 @@ fn directory_after(id: DirectoryId, directory: &Directory, lot: Lot) -> Director
 }
 
 fn survives(change: &NameChange, percent: u64, lot: Lot, random: &mut Random) -> bool {
+    if lot.plan.model == Model::Linux {
+        return change.stamp < lot.journal_end;
+    }
     match change.change {
         Change::Set(_) | Change::Unset => match lot.survival(change.stamp, percent, random) {
             Survival::Whole => true,

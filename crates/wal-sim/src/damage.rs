@@ -17,6 +17,8 @@ use crate::machine::SimStorage;
 use crate::names::Entry;
 use crate::random::{mix, to_index};
 
+const SECTOR_BYTES: u64 = 512;
+
 /// # Looking at the disk, and damaging it
 ///
 /// Names are as everywhere in [`Storage`](wal_storage::Storage); errors are the same too, with
@@ -127,9 +129,40 @@ impl SimStorage {
     ///
     /// If there is no such file or block.
     pub fn copy_block(&self, from: (&str, u64), to: (&str, u64)) -> Result<()> {
-        let at = |block: u64| block * BLOCK_BYTES as u64..(block + 1) * BLOCK_BYTES as u64;
-        let block = self.bytes_at(from.0, at(from.1))?;
-        self.overwrite(to.0, at(to.1).start, &block)
+        self.misdirect(BLOCK_BYTES as u64, from, to)
+    }
+
+    /// As [`copy_block`](Self::copy_block), with sectors of 512 bytes.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file or sector.
+    pub fn copy_sector(&self, from: (&str, u64), to: (&str, u64)) -> Result<()> {
+        self.misdirect(SECTOR_BYTES, from, to)
+    }
+
+    /// Puts back what stood in `range` on an earlier [fork](Self::fork) or
+    /// [snapshot](Self::snapshot_at) of this machine, as a disk does that said a write was
+    /// durable and never did it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file or place, now or then.
+    pub fn make_stale(&self, name: &str, range: Range<u64>, earlier: &Self) -> Result<()> {
+        let former = earlier.bytes_at(name, range.clone())?;
+        self.overwrite(name, range.start, &former)
+    }
+
+    /// Lets each of two files have the bytes of the other, durably. Whoever has one open keeps
+    /// the file that he has.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is not there.
+    pub fn swap_files(&self, one: &str, other: &str) -> Result<()> {
+        let (bytes_of_one, bytes_of_other) = (self.read_file(one)?, self.read_file(other)?);
+        self.write_file(one, &bytes_of_other)?;
+        self.write_file(other, &bytes_of_one)
     }
 
     /// A hash of all names, of directories too, and all bytes as the process sees them. Equal
@@ -182,6 +215,11 @@ impl SimStorage {
         let mut disk = Disk::new();
         import(&mut disk, path.as_ref(), "")?;
         Ok(Self::from_disk(seed, disk))
+    }
+
+    fn misdirect(&self, unit: u64, from: (&str, u64), to: (&str, u64)) -> Result<()> {
+        let bytes = self.bytes_at(from.0, from.1 * unit..(from.1 + 1) * unit)?;
+        self.overwrite(to.0, to.1 * unit, &bytes)
     }
 
     fn damage(&self, name: &str, damage: impl FnOnce(&mut File)) -> Result<()> {

@@ -18,7 +18,14 @@ pub(crate) struct Disk {
     next_id: u64,
     /// Stamps everything that is not durable yet with its place in the order of issue.
     next_stamp: u64,
+    /// Up to this stamp a journal that keeps the order has all changes of names.
+    pub(crate) journaled: u64,
+    /// Blocks of files that are gone for good: whoever gets their space may find them there.
+    pub(crate) remains: Arc<Vec<Arc<Block>>>,
 }
+
+/// So many blocks of former files are kept, the newest ones.
+const REMAINS_MAX: usize = 64;
 
 /// A file apart from its names, as an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +49,9 @@ pub(crate) struct File {
     /// take them back: the size of a file is kept apart from its bytes, so that afterwards it may
     /// be long and empty.
     pub(crate) pending_sizes: Vec<u64>,
+    /// The newest stamp when the file was made, or last became longer: what a journal must hold
+    /// when it holds that.
+    pub(crate) metadata_stamp: u64,
 }
 
 /// A write that no sync has covered.
@@ -63,7 +73,14 @@ pub(crate) struct Piece {
 impl Disk {
     pub(crate) fn new() -> Self {
         let root = BTreeMap::from([(crate::names::ROOT, Arc::new(Directory::default()))]);
-        Self { files: BTreeMap::new(), directories: root, next_id: 1, next_stamp: 1 }
+        Self {
+            files: BTreeMap::new(),
+            directories: root,
+            next_id: 1,
+            next_stamp: 1,
+            journaled: 0,
+            remains: Arc::default(),
+        }
     }
 
     pub(crate) const fn new_id(&mut self) -> u64 {
@@ -74,6 +91,15 @@ impl Disk {
     pub(crate) const fn new_stamp(&mut self) -> u64 {
         self.next_stamp += 1;
         self.next_stamp - 1
+    }
+
+    pub(crate) const fn newest_stamp(&self) -> u64 {
+        self.next_stamp - 1
+    }
+
+    /// Notes that a sync has reached the journal, and with it everything that was there before.
+    pub(crate) fn journal_up_to(&mut self, stamp: u64) {
+        self.journaled = self.journaled.max(stamp);
     }
 
     pub(crate) fn file(&self, id: FileId) -> Option<&File> {
@@ -117,7 +143,19 @@ impl Disk {
                 }
             }
         }
-        self.files.retain(|id, _| files.contains(id) || open(*id));
+        let mut remains = Vec::new();
+        self.files.retain(|id, file| {
+            let is_kept = files.contains(id) || open(*id);
+            if !is_kept {
+                remains.extend(file.durable.data_blocks().map(|(_, block)| block.clone()));
+            }
+            is_kept
+        });
+        if !remains.is_empty() {
+            let all = Arc::make_mut(&mut self.remains);
+            all.extend(remains);
+            all.drain(..all.len().saturating_sub(REMAINS_MAX));
+        }
         self.directories.retain(|id, _| directories.contains(id));
     }
 }

@@ -1,6 +1,7 @@
 //! Faults: operations that fail, and how much of them is done all the same.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::random::Random;
 
@@ -127,6 +128,8 @@ pub struct Fault {
     spent: bool,
     cause: Cause,
     part: Option<Part>,
+    /// The operation takes so long instead of failing.
+    delay: Option<Duration>,
 }
 
 impl Fault {
@@ -178,6 +181,21 @@ impl Fault {
         self
     }
 
+    /// The operation does not fail: it takes `time`, on both clocks of the machine. It may still
+    /// fail from another fault, after that time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wal_sim::{Fault, OperationKind, SimStorage};
+    ///
+    /// let storage = SimStorage::new(1);
+    /// storage.inject(Fault::on(OperationKind::Sync).sticky().slow(Duration::from_millis(20)));
+    /// ```
+    pub const fn slow(mut self, time: Duration) -> Self {
+        self.delay = Some(time);
+        self
+    }
+
     const fn matching(matching: Matching) -> Self {
         Self {
             matching,
@@ -187,6 +205,7 @@ impl Fault {
             spent: false,
             cause: Cause::Io,
             part: None,
+            delay: None,
         }
     }
 }
@@ -297,9 +316,11 @@ impl Faults {
         self.waiting.clear();
     }
 
-    /// Counts the operation for every fault that it fits, and fails it for the first that is due.
-    pub(crate) fn judge(&mut self, kind: OperationKind, names: [&str; 2]) -> Verdict {
+    /// Counts the operation for every fault that it fits, and fails it for the first that is due;
+    /// also says how long it takes.
+    pub(crate) fn judge(&mut self, kind: OperationKind, names: [&str; 2]) -> (Verdict, Duration) {
         let mut verdict = Verdict::Proceed;
+        let mut takes = Duration::ZERO;
         for fault in &mut self.waiting {
             let fits = match fault.matching {
                 Matching::Any => true,
@@ -311,6 +332,9 @@ impl Faults {
             }
             if fault.countdown > 0 {
                 fault.countdown -= 1;
+            } else if let Some(delay) = fault.delay {
+                fault.spent = !fault.sticky;
+                takes = takes.saturating_add(delay);
             } else if verdict == Verdict::Proceed {
                 fault.spent = !fault.sticky;
                 let usual = if kind == OperationKind::Write { Part::Random } else { Part::Nothing };
@@ -320,7 +344,7 @@ impl Faults {
         }
         self.waiting.retain(|fault| !fault.spent);
         self.hits += u64::from(verdict != Verdict::Proceed);
-        verdict
+        (verdict, takes)
     }
 }
 
@@ -351,7 +375,7 @@ mod tests {
     fn a_fault_counts_only_operations_that_fit() {
         let mut faults = Faults::default();
         faults.add(Fault::on(OperationKind::Sync).named("b").nth(1));
-        let mut judge = |kind, name| faults.judge(kind, [name, name]) != Verdict::Proceed;
+        let mut judge = |kind, name| faults.judge(kind, [name, name]).0 != Verdict::Proceed;
         assert!(!judge(OperationKind::Sync, "b"));
         assert!(!judge(OperationKind::Sync, "a"));
         assert!(!judge(OperationKind::Write, "b"));

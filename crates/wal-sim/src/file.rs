@@ -84,7 +84,7 @@ impl StorageFile for SimFile {
         }
         match failure {
             None | Some(Cause::Io) if through && part == Part::Everything => {
-                state.disk.file_mut(self.id).into_iter().for_each(|f| f.write_through(&pieces));
+                state.write_through(self.id, &pieces);
             }
             Some(Cause::Io) if through => state.scatter(self.id, pieces),
             _ => state.keep_pending(self.id, pieces),
@@ -97,18 +97,16 @@ impl StorageFile for SimFile {
         let (name, _) = self.file(state);
         let operation = Asked::new(OperationKind::Sync, &name);
         let verdict = self.storage.judge(state, &operation)?;
-        let random = &mut state.random;
-        let Some(file) = state.disk.file_mut(self.id) else {
-            return Ok(());
-        };
         match verdict {
             Verdict::Proceed => {
-                file.sync();
+                state.sync_file(self.id);
                 Ok(())
             }
             Verdict::Fail { cause, part } => {
-                if cause != Cause::Halted {
-                    drop_writes(file, part, random);
+                if cause != Cause::Halted
+                    && let Some(file) = state.disk.file_mut(self.id)
+                {
+                    drop_writes(file, part, &mut state.random);
                 }
                 Err(self.storage.failed(&operation, cause))
             }

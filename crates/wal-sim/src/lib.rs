@@ -5,6 +5,9 @@
 //! back names without their bytes, fails one sync and says `Ok` to the next, runs full in the
 //! middle of a write. All of it comes from a seed, so that a failing test fails again.
 //!
+//! New here, with a program to test? [`guide`] has a crash test of twenty lines and all that
+//! follows from it. What follows here is the disk by itself.
+//!
 //! # Write, crash, look
 //!
 //! ```
@@ -71,8 +74,8 @@
 //!   the process only and keeps the page cache.
 //! - [`Fault`]: the n-th sync fails, the disk is broken from now on, a write stops halfway;
 //!   [`set_free_bytes`](SimStorage::set_free_bytes) makes the disk full.
-//! - [Damage](SimStorage::flip_bit): bits flip, blocks go astray, files vanish. And the other
-//!   way round: [`content_fingerprint`](SimStorage::content_fingerprint) proves that nothing
+//! - [Damage](SimStorage::flip_bit): bits flip, blocks go astray or stay as they were, files
+//!   vanish. And the other way round: [`content_fingerprint`](SimStorage::content_fingerprint) proves that nothing
 //!   changed.
 //! - [Jobs](SimStorage::run_jobs) and [time](SimStorage::advance): nothing runs and no time
 //!   passes unless the test says so.
@@ -88,6 +91,8 @@ mod disk;
 mod fault;
 mod file;
 pub mod fixture;
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 mod jobs;
 mod machine;
 mod names;
@@ -95,7 +100,7 @@ mod operations;
 mod random;
 mod state;
 
-pub use crash::{CrashPlan, Granularity};
+pub use crash::{CrashPlan, Granularity, Model};
 pub use fault::{Fault, Operation, OperationKind, Part};
 pub use machine::SimStorage;
 

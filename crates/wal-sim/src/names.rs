@@ -135,6 +135,8 @@ impl Disk {
         let id = FileId(self.new_id());
         self.files.insert(id, Arc::new(File { name: name.into(), ..File::default() }));
         self.change_name(directory, &last, Change::Set(Entry::File(id)));
+        let stamp = self.newest_stamp();
+        self.file_mut(id).into_iter().for_each(|file| file.metadata_stamp = stamp);
         Ok(id)
     }
 

@@ -108,8 +108,7 @@ impl Storage for SimStorage {
         let id = self.said(directory, &operation, state.disk.directory(directory))?;
         match verdict {
             Verdict::Proceed => {
-                state.disk.directory_mut(id).into_iter().for_each(|directory| directory.sync());
-                state.collect();
+                state.sync_names(id);
                 Ok(())
             }
             Verdict::Fail { cause, part } => {
@@ -225,7 +224,10 @@ impl SimStorage {
             state.is_halted = true;
             return Ok(Verdict::Fail { cause: Cause::Halted, part: Part::Random });
         }
-        Ok(state.faults.judge(kind, [operation.name, operation.other.unwrap_or(operation.name)]))
+        let names = [operation.name, operation.other.unwrap_or(operation.name)];
+        let (verdict, delay) = state.faults.judge(kind, names);
+        self.machine.clock.advance(delay);
+        Ok(verdict)
     }
 
     /// As [`judge`](Self::judge), for operations of which nothing can be done in part.

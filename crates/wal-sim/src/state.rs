@@ -138,12 +138,16 @@ impl State {
         offset: u64,
         parts: &[Range<u64>],
     ) -> Vec<Piece> {
+        let stamp = self.disk.newest_stamp();
         let Some(file) = self.disk.file_mut(id) else {
             return Vec::new();
         };
-        let before = file.view.allocated_blocks();
+        let (blocks, size_bytes) = (file.view.allocated_blocks(), file.view.size_bytes());
         let pieces = file.write(slices, offset, parts);
-        self.used_blocks += file.view.allocated_blocks() - before;
+        self.used_blocks += file.view.allocated_blocks() - blocks;
+        if file.view.size_bytes() > size_bytes {
+            file.metadata_stamp = stamp;
+        }
         pieces
     }
 
@@ -183,6 +187,34 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Makes what is pending in a file durable, and notes what the journal holds by then.
+    pub(crate) fn sync_file(&mut self, id: FileId) {
+        if let Some(file) = self.disk.file_mut(id) {
+            file.sync();
+            let stamp = file.metadata_stamp;
+            self.disk.journal_up_to(stamp);
+        }
+    }
+
+    /// Makes `pieces` of a file durable, and notes what the journal holds by then.
+    pub(crate) fn write_through(&mut self, id: FileId, pieces: &[Piece]) {
+        if let Some(file) = self.disk.file_mut(id) {
+            file.write_through(pieces);
+            let stamp = file.metadata_stamp;
+            self.disk.journal_up_to(stamp);
+        }
+    }
+
+    /// Makes every change of names in a directory durable, and notes what the journal holds.
+    pub(crate) fn sync_names(&mut self, id: DirectoryId) {
+        if let Some(directory) = self.disk.directory_mut(id) {
+            let stamp = directory.pending.last().map_or(0, |change| change.stamp);
+            directory.sync();
+            self.disk.journal_up_to(stamp);
+        }
+        self.collect();
     }
 
     pub(crate) fn drop_name_changes(&mut self, id: DirectoryId, part: Part) {

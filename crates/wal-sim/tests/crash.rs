@@ -171,6 +171,18 @@ fn lost_space_reads_as_zeroes_unless_garbage_is_asked_for() {
 }
 
 #[test]
+fn garbage_shows_bytes_of_files_that_are_gone_for_good() {
+    let storage = SimStorage::new(1);
+    storage.write_file("former", &[b'o'; 8192]).unwrap();
+    storage.remove("former").unwrap();
+    storage.sync_directory("").unwrap();
+    storage.create("f", 4 * 4096, Access::ReadWrite).unwrap();
+    storage.sync_directory("").unwrap();
+    let states = states(&storage, |seed| CrashPlan::random(seed).garbage());
+    assert!(states.iter().any(|state| state.chunks(4096).any(|block| block == [b'o'; 4096])));
+}
+
+#[test]
 fn garbage_never_shows_in_space_that_was_zeroed_and_synced() {
     let storage = SimStorage::new(1);
     let file = storage.create("f", 4 * 4096, Access::ReadWrite).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may, as tests do")]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use wal_sim::{CrashPlan, Fault, OperationKind, Part, SimStorage};
 use wal_storage::{Access, IoMode, JobKind, Request, Storage, StorageFile, WalError, WriteSync};
@@ -172,6 +173,26 @@ fn a_sticky_fault_stays_until_it_is_cleared() {
     storage.clear_faults();
     file.sync().unwrap();
     assert_eq!(storage.faults_hit(), 6);
+}
+
+#[test]
+fn a_slow_operation_takes_time_and_does_not_fail() {
+    let (storage, file) = with_file(1);
+    let (boot, wall) = (storage.now(), storage.wall_clock_ns());
+    let slow = |ms| Fault::on(OperationKind::Sync).slow(Duration::from_millis(ms));
+    storage.inject(slow(5).nth(1).sticky());
+    storage.inject(slow(2).named("f"));
+    file.sync().unwrap();
+    assert_eq!(storage.now() - boot, Duration::from_millis(2));
+    file.sync().unwrap();
+    write(&*file, b"b", 0).unwrap();
+    assert_eq!(storage.now() - boot, Duration::from_millis(7));
+    // What is slow may fail as well.
+    storage.inject(Fault::on(OperationKind::Sync));
+    file.sync().unwrap_err();
+    assert_eq!(storage.now() - boot, Duration::from_millis(12));
+    assert_eq!(storage.wall_clock_ns() - wall, 12_000_000);
+    assert_eq!(storage.faults_hit(), 1, "only what failed is counted");
 }
 
 #[test]
@@ -435,7 +456,7 @@ fn an_offset_out_of_this_world_is_an_error() {
 #[test]
 fn jobs_of_a_machine_do_not_follow_it_through_a_crash() {
     let (storage, _) = with_file(1);
-    storage.spawn(JobKind::Lead, std::time::Duration::ZERO, std::sync::Arc::new(|| {})).unwrap();
+    storage.spawn(JobKind::Lead, Duration::ZERO, std::sync::Arc::new(|| {})).unwrap();
     assert_eq!(storage.crash(CrashPlan::keep_everything()).pending_jobs(), 0);
     assert_eq!(storage.kill().pending_jobs(), 0);
     assert_eq!(storage.pending_jobs(), 1);

@@ -170,6 +170,40 @@ fn damage_is_durable_at_once_and_seen_at_once() {
 }
 
 #[test]
+fn a_write_that_went_astray_or_was_never_done_is_as_durable_as_any() {
+    let storage = SimStorage::new(1);
+    storage.write_file("f", &[b'a'; 8192]).unwrap();
+    storage.write_file("g", &[b'g'; 8192]).unwrap();
+    let earlier = storage.fork();
+    let file = storage.open("f", Access::ReadWrite).unwrap();
+    file.write_at(&[&[b'b'; 8192]], 0, WriteSync::None).unwrap();
+    file.sync().unwrap();
+    storage.copy_sector(("g", 3), ("f", 1)).unwrap();
+    storage.make_stale("f", 2048..2560, &earlier).unwrap();
+    for plan in [CrashPlan::lose_everything_unsynced(), CrashPlan::keep_everything()] {
+        let bytes = storage.crash(plan).read_file("f").unwrap();
+        assert_eq!(bytes[..512], [b'b'; 512]);
+        assert_eq!(bytes[512..1024], [b'g'; 512]);
+        assert_eq!(bytes[1024..2048], [b'b'; 1024]);
+        assert_eq!(bytes[2048..2560], [b'a'; 512]);
+        assert_eq!(bytes[2560..], [b'b'; 5632]);
+    }
+}
+
+#[test]
+fn swapped_files_stay_swapped() {
+    let storage = SimStorage::new(1);
+    storage.write_file("d/f", b"long bytes").unwrap();
+    storage.write_file("g", b"short").unwrap();
+    storage.swap_files("d/f", "g").unwrap();
+    for plan in [CrashPlan::lose_everything_unsynced(), CrashPlan::keep_everything()] {
+        let after = storage.crash(plan);
+        assert_eq!(after.read_file("d/f").unwrap(), b"short");
+        assert_eq!(after.read_file("g").unwrap(), b"long bytes");
+    }
+}
+
+#[test]
 fn no_crash_undoes_damage() {
     let storage = SimStorage::new(1);
     storage.write_file("f", b"").unwrap();
@@ -194,11 +228,20 @@ fn damage_out_of_place_is_an_error() {
     storage.write_file("f", b"1234").unwrap();
     assert!(storage.read_file("g").unwrap_err().is_not_found());
     assert!(storage.delete("g").unwrap_err().is_not_found());
+    assert!(storage.swap_files("f", "g").unwrap_err().is_not_found());
     for error in [
         storage.flip_bit("f", 4, 0).unwrap_err(),
         storage.overwrite("f", 3, b"ab").unwrap_err(),
         storage.zero("f", 0..5).unwrap_err(),
         storage.copy_block(("f", 0), ("f", 0)).unwrap_err(),
+        storage.copy_sector(("f", 0), ("f", 0)).unwrap_err(),
+        storage
+            .make_stale("f", 0..4, &{
+                let earlier = storage.fork();
+                earlier.truncate_file("f", 3).unwrap();
+                earlier
+            })
+            .unwrap_err(),
     ] {
         assert!(matches!(error, WalError::InvalidArgument { .. }), "{error}");
     }
