@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Wal, WalEntry, WalOptions};
 use tempfile::TempDir;
 
+mod simulated_disk;
 mod steady_log;
 
+pub use simulated_disk::{SimulatedDisk, SimulatedWork};
 pub use steady_log::{ChangeOptions, SteadyLog, WARM_UP_BYTES};
 
 /// What a bench cannot go on after.

@@ -14,13 +14,16 @@ use std::hint::black_box;
 use std::io::Write;
 
 use laminar_wal::{CoreWalWriter, RecoveryMode};
-use laminar_wal_benches::{BenchLog, Failure, Runs, WARM_UP_BYTES, append_puts, visit};
+use laminar_wal_benches::{
+    BenchLog, Failure, Runs, SimulatedDisk, SimulatedWork, WARM_UP_BYTES, append_puts, visit,
+};
 
 fn main() -> Result<(), Failure> {
     let cases = Cases { prefix: std::env::args().nth(1).unwrap_or_default() };
     count_appends_and_syncs(&cases)?;
     count_recovery(&cases)?;
-    count_merge(&cases)
+    count_merge(&cases)?;
+    count_simulated_disk(&cases)
 }
 
 struct Cases {
@@ -112,6 +115,22 @@ fn count_merge(cases: &Cases) -> Result<(), Failure> {
             let recovery = laminar_wal::read(log.path(), RecoveryMode::TornTail)?;
             let entries = u64::from(cores) * entries_per_core;
             cases.count(&name, entries, &mut || visit(&recovery, entries, 100))?;
+        }
+    }
+    Ok(())
+}
+
+/// What an operation of the simulated disk costs the tests that run on it.
+fn count_simulated_disk(cases: &Cases) -> Result<(), Failure> {
+    for (name, work) in SimulatedWork::ALL {
+        let name = format!("simulated_disk/{name}");
+        if !cases.want(&name) {
+            continue;
+        }
+        let mut disk = SimulatedDisk::new()?;
+        disk.work(work, 640)?;
+        for times in [640, 3 * 640] {
+            cases.count(&name, times, &mut || disk.work(work, times))?;
         }
     }
     Ok(())

@@ -117,6 +117,14 @@ impl Disk {
         counted.map(|(_, file)| file.view.allocated_blocks()).sum()
     }
 
+    /// Whether the file has a name at this moment.
+    pub(crate) fn is_named(&self, id: FileId) -> bool {
+        // Nearly always under the last name that it was given. A crash can leave it two.
+        let last = self.file(id).map(|file| self.entry(&file.name));
+        matches!(last, Some(Ok(Some(Entry::File(found)))) if found == id)
+            || self.named_files().contains(&id)
+    }
+
     /// The files that have a name at this moment.
     pub(crate) fn named_files(&self) -> BTreeSet<FileId> {
         let entries = self.directories.values().flat_map(|directory| directory.view.values());

@@ -111,8 +111,7 @@ impl SimStorage {
     }
 
     pub(crate) fn fork_of(&self, state: &State) -> Self {
-        let copy = state.copy().with_capacity(state.capacity_blocks);
-        Self::with_state(self.machine.seed, copy, self.machine.clock.after_kill())
+        Self::with_state(self.machine.seed, state.copy(), self.machine.clock.after_kill())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

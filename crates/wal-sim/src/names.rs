@@ -46,11 +46,21 @@ pub(crate) enum Change {
 }
 
 impl Directory {
-    /// Makes every change so far durable.
-    pub(crate) fn sync(&mut self) {
+    /// Makes every change so far durable, and says whether anything lost its durable name by it.
+    pub(crate) fn sync(&mut self) -> bool {
+        let mut is_anything_lost = false;
         for change in std::mem::take(&mut self.pending) {
-            change.apply(&mut self.durable);
+            let before = change.apply(&mut self.durable);
+            is_anything_lost |= match change.change {
+                Change::Set(entry) | Change::RenamedTo(entry) => {
+                    before.is_some_and(|before| before != entry)
+                }
+                Change::Unset => true,
+                // It has the other name by now, or its loss is another change's.
+                Change::RenamedFrom => false,
+            };
         }
+        is_anything_lost
     }
 
     /// Whatever the process sees here or a crash could bring back.
@@ -70,14 +80,11 @@ impl Directory {
 }
 
 impl NameChange {
-    pub(crate) fn apply(&self, names: &mut BTreeMap<Arc<str>, Entry>) {
+    /// Returns what the name stood for until now.
+    pub(crate) fn apply(&self, names: &mut BTreeMap<Arc<str>, Entry>) -> Option<Entry> {
         match self.change {
-            Change::Set(entry) | Change::RenamedTo(entry) => {
-                names.insert(self.name.clone(), entry);
-            }
-            Change::Unset | Change::RenamedFrom => {
-                names.remove(&self.name);
-            }
+            Change::Set(entry) | Change::RenamedTo(entry) => names.insert(self.name.clone(), entry),
+            Change::Unset | Change::RenamedFrom => names.remove(&self.name),
         }
     }
 }

@@ -73,13 +73,19 @@ impl State {
         Self { capacity_blocks, used_blocks, ..self }
     }
 
-    /// Everything but open files and snapshots.
+    /// Everything but open files and snapshots. What takes space only because it is open takes
+    /// none in the copy.
     pub(crate) fn copy(&self) -> Self {
+        let nameless = self.open.keys().filter(|id| !self.disk.is_named(**id));
+        let nameless_blocks = nameless
+            .filter_map(|id| self.disk.file(*id))
+            .map(|file| file.view.allocated_blocks())
+            .sum::<u64>();
         Self {
             disk: self.disk.clone(),
             mode: self.mode,
             open: BTreeMap::new(),
-            used_blocks: self.used_blocks,
+            used_blocks: self.used_blocks - nameless_blocks,
             capacity_blocks: self.capacity_blocks,
             counts: self.counts,
             faults: self.faults.clone(),
@@ -211,10 +217,12 @@ impl State {
     pub(crate) fn sync_names(&mut self, id: DirectoryId) {
         if let Some(directory) = self.disk.directory_mut(id) {
             let stamp = directory.pending.last().map_or(0, |change| change.stamp);
-            directory.sync();
+            let is_anything_lost = directory.sync();
             self.disk.journal_up_to(stamp);
+            if is_anything_lost {
+                self.collect();
+            }
         }
-        self.collect();
     }
 
     pub(crate) fn drop_name_changes(&mut self, id: DirectoryId, part: Part) {
@@ -237,7 +245,7 @@ impl State {
 
     /// Counts a file's space as free if it has no name and nobody has it open.
     pub(crate) fn give_back(&mut self, id: FileId) {
-        if self.open.contains_key(&id) || self.disk.named_files().contains(&id) {
+        if self.open.contains_key(&id) || self.disk.is_named(id) {
             return;
         }
         if let Some(file) = self.disk.file(id) {
@@ -272,4 +280,34 @@ pub(crate) fn drop_writes(file: &mut File, part: Part, random: &mut Random) {
     }
     let durable_size = file.durable.size_bytes();
     file.pending_sizes.retain(|size| *size > durable_size);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::ROOT;
+
+    #[test]
+    fn files_that_nothing_can_bring_back_are_forgotten() -> std::io::Result<()> {
+        let mut state = State::new(1, Disk::new());
+        for name in ["removed", "replaced", "new"] {
+            state.disk.create_file(name)?;
+        }
+        state.sync_names(ROOT);
+        state.disk.remove("removed")?;
+        assert_eq!(state.disk.files.len(), 3, "power loss can bring it back");
+        state.sync_names(ROOT);
+        assert_eq!(state.disk.files.len(), 2);
+        state.disk.rename("new", "replaced")?;
+        state.sync_names(ROOT);
+        assert_eq!(state.disk.files.len(), 1);
+        // Replaced before its name was ever durable.
+        for name in ["first", "second"] {
+            state.disk.create_file(name)?;
+            state.disk.rename(name, "both")?;
+        }
+        state.sync_names(ROOT);
+        assert_eq!(state.disk.files.len(), 2);
+        Ok(())
+    }
 }

@@ -266,6 +266,7 @@ fn space_comes_back_when_the_last_name_and_the_last_handle_are_gone() {
     storage.set_free_bytes(Some(0));
     storage.remove("f").unwrap();
     assert_eq!(storage.free_bytes().unwrap(), 0, "still open");
+    assert_eq!(storage.fork().free_bytes().unwrap(), 8192, "a copy has no open files");
     drop(file);
     assert_eq!(storage.free_bytes().unwrap(), 8192);
     storage.create("a", 4096, Access::ReadWrite).unwrap();

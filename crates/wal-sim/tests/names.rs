@@ -148,6 +148,31 @@ fn a_removed_file_can_still_be_used_and_comes_back_if_the_removal_is_lost() {
 }
 
 #[test]
+fn a_file_is_forgotten_only_when_nothing_can_bring_it_back() {
+    // The only durable name of "kept" goes together with a file that is gone for good.
+    let storage = SimStorage::new(1);
+    storage.write_file("one/kept", b"kept").unwrap();
+    storage.write_file("one/gone", b"gone").unwrap();
+    storage.create_directory("two").unwrap();
+    storage.sync_directory("").unwrap();
+    storage.rename("one/kept", "two/kept").unwrap();
+    storage.remove("one/gone").unwrap();
+    storage.sync_directory("one").unwrap();
+    storage.sync_directory("two").unwrap();
+    let worst = storage.crash(CrashPlan::lose_everything_unsynced());
+    assert_eq!(worst.read_file("two/kept").unwrap(), b"kept");
+    // And twice the same name within one sync: the first file is gone, the second is not.
+    storage.create("two/first", 0, Access::ReadWrite).unwrap();
+    storage.rename("two/first", "two/name").unwrap();
+    storage.write_file("two/second", b"second").unwrap();
+    storage.rename("two/second", "two/name").unwrap();
+    storage.sync_directory("two").unwrap();
+    let worst = storage.crash(CrashPlan::lose_everything_unsynced());
+    assert_eq!(worst.read_file("two/name").unwrap(), b"second");
+    assert_eq!(worst.names(), ["two/kept", "two/name"]);
+}
+
+#[test]
 fn a_failed_sync_of_a_directory_drops_its_changes_for_good() {
     let storage = SimStorage::new(1);
     storage.create("f", 0, Access::ReadWrite).unwrap();
