@@ -5,8 +5,9 @@
 mod support;
 
 use support::{damaged, disk, new_log, recovered, refused, release, try_recover_disk};
+use wal_format::{RecordKind, Seal};
 use wal_recovery::{EndingKind, OtherSegmentKind, RecoveryMode};
-use wal_sim::fixture::{LogFixture, segment_name};
+use wal_sim::fixture::{LogFixture, SegmentFixture, segment_name};
 
 /// Three sealed segments of two entries each, and a fourth, begun.
 fn four_segments() -> LogFixture {
@@ -16,6 +17,40 @@ fn four_segments() -> LogFixture {
     }
     log.core(0).segment().put(b"c", b"3");
     log
+}
+
+#[test]
+fn a_segment_that_stops_before_the_next_one_begins_is_damage_whatever_stops_it() {
+    let stops: [fn(&mut SegmentFixture); 4] = [
+        |segment| {
+            segment.record(RecordKind::Unknown(5), &[0; 16]);
+        },
+        |segment| {
+            segment.set_timestamp(9).put(b"b", b"2").set_timestamp(5);
+        },
+        |segment| {
+            let seal = Seal { next_sequence: 1 };
+            let seal = seal.encode(segment.salt(), segment.position());
+            segment.raw(&seal);
+        },
+        |segment| {
+            segment.raw(&[0; 40]);
+        },
+    ];
+    for (case, stop) in stops.into_iter().enumerate() {
+        let mut log = new_log();
+        let segment = log.core(0).segment().put(b"a", b"1");
+        stop(segment);
+        segment.put(b"c", b"3");
+        let base = segment.position();
+        log.core(0).segment().put(b"d", b"4");
+        let corruption = damaged(&log.finish());
+        assert!(corruption.path.ends_with(segment_name(0, 1)), "case {case}: {corruption}");
+        assert!(corruption.position.unwrap() < base, "case {case}: {corruption}");
+        let proof = corruption.proven_by.as_ref().unwrap();
+        assert_eq!(proof.durable_position, base, "case {case}: {corruption}");
+        assert!(proof.witness.contains("start"), "case {case}: {corruption}");
+    }
 }
 
 #[test]

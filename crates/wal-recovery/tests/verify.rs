@@ -40,6 +40,16 @@ fn a_sound_log_has_no_findings() {
 }
 
 #[test]
+fn a_manifest_slot_that_is_missing_is_noted_and_no_finding() {
+    let mut image = four_cores();
+    image.remove("MANIFEST.1");
+    let report = verified(&image);
+    assert!(report.is_sound());
+    assert_eq!(report.notes, ["MANIFEST.1 is missing"]);
+    assert!(report.to_string().contains("note: MANIFEST.1 is missing"), "{report}");
+}
+
+#[test]
 fn damage_in_one_core_does_not_hide_another_s() {
     let mut image = four_cores();
     image.flip_byte(&segment_name(0, 1), 12288 + 20);
