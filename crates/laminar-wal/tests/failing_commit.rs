@@ -577,6 +577,26 @@ fn a_leader_that_panics_leaves_nobody_asleep() {
     }
 }
 
+/// Nobody comes after it who could find the device as it was left.
+#[test]
+fn a_leader_that_panics_alone_is_heard_of_by_whoever_watches_and_appends() {
+    let disk = TestDisk::new(1);
+    let wal = log_of_three(&disk);
+    let writer = wal.shared_writer(0).unwrap();
+    let wakes = WakeCount::new();
+    let mut reached = wal.watch(0).unwrap().reached(u64::MAX);
+    assert!(wakes.poll(&mut reached).is_pending());
+    let ticket = writer.append_put(b"key", b"").unwrap();
+    disk.on_each(|_, _| panic!("as planned"));
+    let led = thread::scope(|scope| scope.spawn(|| ticket.wait()).join());
+    disk.unhook();
+    assert!(led.is_err(), "the leader itself panics");
+    assert_eq!(wakes.times(), 1);
+    let Poll::Ready(told) = wakes.poll(&mut reached) else { panic!("woken, and not told why") };
+    let told = [first_cause(told), first_cause(writer.append_put(b"key", b""))];
+    assert!(the_one_cause(told).contains("panicked"));
+}
+
 // ---- one by one ----
 
 #[test]
@@ -619,18 +639,22 @@ fn cores_that_are_synced_together_fail_each_for_itself() -> Result<()> {
     let wal = log_of_three(&disk);
     let mut writers = wal.writers()?;
     for writer in writers.iter_mut() {
-        writer.append_put(b"key", b"")?;
+        // A full buffer is written before anybody waits, so that what waits takes a sync as well.
+        for _ in 0..3 {
+            writer.append_put(b"key", &[7; 1500])?;
+        }
     }
+    disk.sim.run_jobs();
     disk.take_side_by_side();
     disk.sim.inject(failing(OperationKind::Write, Part::Nothing));
     first_cause(writers.sync());
-    assert_eq!(disk.take_side_by_side(), [3], "they were written together");
+    assert_eq!(disk.take_side_by_side(), [3, 2], "three are written together, two then synced");
     let (positions, synced) = (writers.positions(), writers.synced_positions());
     assert!(synced[0] < positions[0]);
     assert_eq!(synced[1..], positions[1..], "the others are synced all the same");
-    assert_eq!([0, 1, 2].map(|core| durable_entries(&disk.sim, core)), [1, 2, 2]);
+    assert_eq!([0, 1, 2].map(|core| durable_entries(&disk.sim, core)), [1, 4, 4]);
     writers.writer(1)?.append_put(b"key", b"")?;
     first_cause(writers.sync());
-    assert_eq!(durable_entries(&disk.sim, 1), 3);
+    assert_eq!(durable_entries(&disk.sim, 1), 5);
     Ok(())
 }

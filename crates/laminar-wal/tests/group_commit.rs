@@ -533,12 +533,16 @@ fn a_core_that_somebody_else_leads_does_not_hold_up_the_others() -> Result<()> {
     let wal = log_of(2, &disk, disk.roomy());
     let writers = [wal.shared_writer(0)?, wal.shared_writer(1)?];
     let gate = disk.hold_up_writes(0);
+    let held_up = put(&writers[0]);
     let position = put(&writers[1]).position();
     thread::scope(|scope| {
-        scope.spawn(|| put(&writers[0]).wait().unwrap());
+        scope.spawn(|| held_up.wait().unwrap());
         gate.await_somebody();
         let syncing = scope.spawn(|| wal.sync_all());
         wal.watch(1).unwrap().wait_for(position).unwrap();
+        // Long enough for the sync to have come back, if it left the other core out.
+        assert!(!held_up.wait_timeout(20 * MILLISECOND).unwrap());
+        assert!(!syncing.is_finished(), "it is a sync of all cores");
         gate.open();
         syncing.join().unwrap().unwrap();
     });

@@ -1,11 +1,19 @@
 //! Goal: replay with helper threads, as on a real machine, gives what replay by one thread gives.
 //! Method: a log on a real disk whose cores interleave in runs of all lengths, with records that no
 //! buffer holds in between; visits that end early, with an error or a panic.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say so and stop"
+)]
+
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use laminar_wal::{Recovery, RecoveryMode, WalEntry, WalError, WalOptions};
+use support::tasks::Watchdog;
 
 const CORES: u16 = 5;
 
@@ -27,6 +35,7 @@ fn helpers_change_neither_the_entries_nor_their_order() {
 
 #[test]
 fn a_visit_that_fails_ends_the_replay_while_helpers_read() {
+    let _watchdog = Watchdog::over("a visit that fails");
     let (_directory, recovery, expected) = recovered_log();
     for stop_at in [0, 1, expected.len() / 2, expected.len() - 1] {
         let mut visited = 0;
@@ -44,6 +53,7 @@ fn a_visit_that_fails_ends_the_replay_while_helpers_read() {
 
 #[test]
 fn a_visit_that_panics_ends_the_replay_while_helpers_read() {
+    let _watchdog = Watchdog::over("a visit that panics");
     let (_directory, recovery, expected) = recovered_log();
     for stop_at in [0, expected.len() / 2] {
         let mut visited = 0;

@@ -257,7 +257,7 @@ fn thousands_of_futures_that_are_cancelled_lose_nothing_and_leave_nothing_behind
 }
 
 #[test]
-fn futures_that_are_cancelled_while_threads_commit_lose_nothing_and_leave_nothing_behind() {
+fn futures_that_are_cancelled_while_threads_commit_lose_nothing() {
     for seed in seeds(0..3) {
         let _watchdog = Watchdog::over(format!("cancelled beside commits, seed {seed}"));
         let disk = TestDisk::new(seed);
