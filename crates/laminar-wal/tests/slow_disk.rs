@@ -2,7 +2,7 @@
 //!
 //! While one commit is on its way the next one gathers, so the more clients there are, the more
 //! entries share a sync; and who appends faster than the disk takes it waits, instead of filling
-//! the memory.
+//! the memory or keeping the others from being served.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,10 +14,11 @@
 mod support;
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use laminar_wal::{SyncTicket, WalOptions};
+use laminar_wal::{CoreWalWriter, SyncTicket, WalOptions};
 use support::clients::{Clients, durable_entries};
 use support::disks::{At, TestDisk};
 use support::tasks::{Executor, Watchdog};
@@ -182,5 +183,70 @@ fn appenders_that_stall_together_all_go_on() -> Result<()> {
     writer.sync()?;
     clients.all_are_acked();
     clients.survive_power_loss(&disk.sim, "six appenders");
+    Ok(())
+}
+
+/// A producer that keeps as much in flight as it may, and how many writes its tickets waited for.
+struct Producer {
+    writer: CoreWalWriter,
+    writes: u64,
+    in_flight: VecDeque<(SyncTicket, u64)>,
+}
+
+impl Producer {
+    /// Submits until nothing more may be in flight.
+    fn fill_up(&mut self) {
+        while let Some(ticket) = self.writer.try_submit().unwrap() {
+            self.in_flight.push_back((ticket, self.writes));
+            self.writer.append_put(b"key", &[7; 60 * 1024]).unwrap();
+        }
+    }
+
+    /// Another write is about to begin.
+    fn at_write(&mut self) {
+        self.fill_up();
+        while self.in_flight.front().is_some_and(|(oldest, _)| oldest.is_durable().unwrap()) {
+            self.in_flight.pop_front();
+        }
+        self.writes += 1;
+        let begun = self.in_flight.front().map_or(self.writes, |(_, begun)| *begun);
+        let waited = self.writes - begun;
+        assert!(waited <= WRITES_MAX, "nobody was served for {waited} writes");
+    }
+}
+
+/// What may be in flight are four writes: those before the sync that came too early for a ticket,
+/// and those before its own.
+const WRITES_MAX: u64 = 2 * 4;
+
+#[test]
+fn a_producer_that_keeps_the_disk_busy_does_not_put_off_the_sync() -> Result<()> {
+    let disk = TestDisk::new(1);
+    let (wal, _) =
+        disk.roomy().segment_bytes(64 * 1024 * 1024).in_flight_bytes(4 * 1024 * 1024).open()?;
+    let mut writer = wal.writer(0)?;
+    // Segments grow. A small one would end, and be synced for that.
+    while writer.position() < 16 * 1024 * 1024 {
+        writer.append_put(b"key", &[7; 60 * 1024])?;
+        disk.sim.run_jobs();
+    }
+    writer.sync()?;
+
+    let producer = Arc::new(Mutex::new(Producer { writer, writes: 0, in_flight: VecDeque::new() }));
+    let at_write = Arc::clone(&producer);
+    disk.on_each(move |at, _| {
+        if at == At::BeforeWrite {
+            at_write.lock().unwrap().at_write();
+        }
+    });
+    producer.lock().unwrap().fill_up();
+    for _ in 0..6 {
+        let newest = {
+            let producer = producer.lock().unwrap();
+            producer.in_flight.back().map(|(ticket, _)| ticket.clone())
+        };
+        newest.unwrap().wait()?;
+    }
+    disk.unhook();
     Ok(())
 }

@@ -68,6 +68,9 @@ struct Inner {
     handed_over_position: u64,
     /// When, by the storage's clock, the commit that is wanted is to begin; `None` if none is.
     due: Option<Duration>,
+    /// What was wanted when the first turn of the commit that is due was taken: the commit ends
+    /// there, however much is wanted by then.
+    commit_until: u64,
     /// How far the last commit went.
     committed_position: u64,
     committed_sequence: u64,
@@ -177,6 +180,7 @@ impl Queue {
                 wanted_sequence: sequence,
                 handed_over_position: position,
                 due: None,
+                commit_until: position,
                 committed_position: position,
                 committed_sequence: sequence,
                 leading: false,
@@ -432,12 +436,16 @@ impl Queue {
             batches.push_back(batch);
         }
         inner.has_full &= !inner.closed.is_empty();
+        let durable = self.durable_position();
+        let is_due = inner.wanted_position > durable && inner.until_due(now).is_zero();
+        if is_due && inner.commit_until <= durable {
+            inner.commit_until = inner.wanted_position;
+        }
+        // A sync is worth it only if it covers all that was waited for when its commit began. What
+        // is wanted since then goes with it or not: an appender that submits one batch after the
+        // other, faster than they are written, must not put it off.
         let left = inner.closed.front();
-        // A sync need not wait for an appender that closes one batch after the other, but it is
-        // worth one only if it covers all that is waited for.
-        let covers_wanted = left.is_none_or(|batch| batch.start_position >= inner.wanted_position);
-        let is_wanted = inner.wanted_position > self.durable_position();
-        let sync = is_wanted && covers_wanted && inner.until_due(now).is_zero();
+        let sync = is_due && left.is_none_or(|batch| batch.start_position >= inner.commit_until);
         let mut entries = 0;
         if sync {
             let (position, sequence) = match batches.back() {
@@ -449,7 +457,9 @@ impl Queue {
             entries = sequence.saturating_sub(inner.committed_sequence);
             inner.committed_position = position;
             inner.committed_sequence = sequence;
-            inner.due = None;
+            if inner.wanted_position <= position {
+                inner.due = None;
+            }
             let arrivals = self.arrivals();
             inner.gathered = arrivals - inner.arrived_before;
             inner.arrived_before = arrivals;
@@ -523,6 +533,7 @@ impl Queue {
         inner.committed_position = end.position;
         inner.committed_sequence = end.sequence;
         inner.due = None;
+        inner.commit_until = end.position;
         self.publish_durable(end.position);
         // Whoever still waits is of the life before, or waits for what may never come.
         let wakers = std::mem::take(&mut inner.wakers);
