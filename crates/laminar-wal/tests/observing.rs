@@ -28,6 +28,10 @@ fn every_metric_is_counted_and_documented_and_no_other() {
         let mut writer = wal.writer(0).unwrap();
         for n in 0..2000_u64 {
             writer.append_put(&n.to_le_bytes(), &[7; 500]).unwrap();
+            if n % 100 == 50 {
+                // Full buffers are written, and become durable by a later commit.
+                disk.run_jobs();
+            }
             if n % 100 == 99 {
                 writer.sync().unwrap();
             }
@@ -85,7 +89,7 @@ fn a_poisoned_log_is_an_error_event_that_names_the_core_and_the_cause() {
 
 fn open(disk: &SimStorage) -> (laminar_wal::Wal, laminar_wal::Recovery) {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    WalOptions::on_storage(storage).segment_bytes(256 * 1024).open().unwrap()
+    WalOptions::on_storage(storage).segment_bytes(256 * 1024).batch_bytes(16 * 1024).open().unwrap()
 }
 
 /// What a recorder saw: counters added up over their labels, histograms as count and sum.
