@@ -80,10 +80,17 @@ pub(crate) fn explore(
 ///
 /// # Errors
 ///
-/// If it is not what was promised.
+/// If it is not what was promised, or if the path does not lead to one.
 pub(crate) fn replay(workload: &Workload, path: &[Step], pulse: &Pulse) -> Result<(), Failure> {
     let effort = Effort { plans: 0, lives_per_10_000: 0, deadline: None, states_max: u64::MAX };
-    run(workload, effort, &mut Tally::default(), pulse, Some(path))
+    let mut tally = Tally::default();
+    run(workload, effort, &mut tally, pulse, Some(path))?;
+    // Each step was gone on from.
+    if tally.lives == path.len() as u64 {
+        return Ok(());
+    }
+    let what = "this workload never comes to such a state".to_owned();
+    Err(Failure { path: path.to_vec(), what, kind: FailureKind::BrokenPromise })
 }
 
 fn run(

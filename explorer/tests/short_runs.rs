@@ -26,7 +26,18 @@ fn a_replay_of_a_damage_that_is_told_says_so() {
 
 #[test]
 fn a_replay_of_a_state_that_is_right_says_so() {
-    assert_eq!(failures("--replay 1:20.3:4.1"), 0);
+    let (failures, said) = explored("--replay 1:20.3:4.1");
+    assert_eq!(failures, 0, "{said}");
+    assert!(said.contains("nothing is wrong there"), "{said}");
+}
+
+#[test]
+fn a_replay_of_a_state_that_never_comes_does_not_call_it_right() {
+    for path in ["1:1000000.0", "1:20.3:1000000.0"] {
+        let (failures, said) = explored(&format!("--replay {path}"));
+        assert_eq!(failures, 1, "{said}");
+        assert!(said.contains("never comes"), "{said}");
+    }
 }
 
 #[test]
@@ -37,11 +48,16 @@ fn a_log_in_a_real_directory_is_what_calls_said() {
 }
 
 fn failures(arguments: &str) -> usize {
+    let (failures, said) = explored(arguments);
+    if failures > 0 {
+        print!("{said}");
+    }
+    failures
+}
+
+fn explored(arguments: &str) -> (usize, String) {
     let arguments = arguments.split_whitespace().map(str::to_owned);
     let mut said = Vec::new();
     let failures = explore(&Arguments::parse(arguments).unwrap(), &mut said).unwrap();
-    if failures > 0 {
-        print!("{}", String::from_utf8_lossy(&said));
-    }
-    failures
+    (failures, String::from_utf8(said).unwrap())
 }
