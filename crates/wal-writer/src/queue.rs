@@ -68,8 +68,8 @@ struct Inner {
     handed_over_position: u64,
     /// When, by the storage's clock, the commit that is wanted is to begin; `None` if none is.
     due: Option<Duration>,
-    /// What was wanted when the first turn of the commit that is due was taken: the commit ends
-    /// there, however much is wanted by then.
+    /// What was wanted in the first turn of a commit that takes several: the commit ends there,
+    /// however much is wanted by then.
     commit_until: u64,
     /// How far the last commit went.
     committed_position: u64,
@@ -438,14 +438,11 @@ impl Queue {
         inner.has_full &= !inner.closed.is_empty();
         let durable = self.durable_position();
         let is_due = inner.wanted_position > durable && inner.until_due(now).is_zero();
-        if is_due && inner.commit_until <= durable {
-            inner.commit_until = inner.wanted_position;
-        }
         // A sync is worth it only if it covers all that was waited for when its commit began. What
         // is wanted since then goes with it or not: an appender that submits one batch after the
         // other, faster than they are written, must not put it off.
-        let left = inner.closed.front();
-        let sync = is_due && left.is_none_or(|batch| batch.start_position >= inner.commit_until);
+        let left = inner.closed.front().map(|batch| batch.start_position);
+        let sync = is_due && left.is_none_or(|left| left >= inner.commit_until(durable));
         let mut entries = 0;
         if sync {
             let (position, sequence) = match batches.back() {
@@ -651,6 +648,14 @@ impl Inner {
         self.policy.max_delay.is_zero()
             || bytes >= self.policy.max_bytes
             || entries >= self.policy.max_entries
+    }
+
+    /// How far a commit is to go that one turn does not finish.
+    const fn commit_until(&mut self, durable: u64) -> u64 {
+        if self.commit_until <= durable {
+            self.commit_until = self.wanted_position;
+        }
+        self.commit_until
     }
 
     /// How long it is until the wanted commit is to begin.
