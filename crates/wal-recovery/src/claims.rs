@@ -137,12 +137,11 @@ pub(crate) fn search_marks(
     let mut offset = place.offset_of(from_position);
     loop {
         let window = cursor.window(offset, MARK_RECORD_BYTES)?;
-        let Some(last_place) = window.len().checked_sub(MARK_RECORD_BYTES) else {
+        let (words, _) = window.as_chunks::<PLACE_BYTES>();
+        let Some(last_place) = words.len().checked_sub(MARK_PLACES) else {
             return Ok(furthest_end);
         };
-        let (words, _) = window.as_chunks::<PLACE_BYTES>();
-        let place_count = last_place / PLACE_BYTES + 1;
-        let places = words.get(..place_count).unwrap_or(words);
+        let places = words.get(..=last_place).unwrap_or(words);
         for (first_index, places) in
             (0..).step_by(PLACES_AT_ONCE).zip(places.chunks(PLACES_AT_ONCE))
         {
@@ -162,7 +161,7 @@ pub(crate) fn search_marks(
                 }
             }
         }
-        offset = offset.saturating_add((place_count * PLACE_BYTES) as u64);
+        offset = offset.saturating_add((places.len() * PLACE_BYTES) as u64);
     }
 }
 
@@ -185,6 +184,10 @@ const PLACES_AT_ONCE: usize = 512;
 const PLACE_BYTES: usize = 8;
 const _: () = assert!(PLACE_BYTES as u64 == RECORD_ALIGNMENT_BYTES);
 
+/// How many places a mark takes.
+const MARK_PLACES: usize = MARK_RECORD_BYTES / PLACE_BYTES;
+const _: () = assert!(MARK_PLACES * PLACE_BYTES == MARK_RECORD_BYTES);
+
 fn mark_at(bytes: &[u8], place: &SegmentPlace, position: u64) -> Option<Mark> {
     let record = decode_record(bytes, place.salt, position, place.max_record_bytes).ok()?;
     match record.kind {
@@ -193,5 +196,31 @@ fn mark_at(bytes: &[u8], place: &SegmentPlace, position: u64) -> Option<Mark> {
             Mark::decode(record.payload).filter(|mark| mark.durable_position <= position)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Witness = Witness::Vouch { segment_id: 1 };
+    const SECOND: Witness = Witness::Vouch { segment_id: 2 };
+
+    #[test]
+    fn of_equal_claims_the_first_one_is_named() {
+        let mut claims = Claims::default();
+        claims.add(800, FIRST);
+        claims.add(800, SECOND);
+        assert_eq!(claims.proof_above(0).unwrap().witness, FIRST.to_string());
+        claims.add(808, SECOND);
+        assert_eq!(claims.proof_above(0).unwrap().witness, SECOND.to_string());
+    }
+
+    #[test]
+    fn a_claim_proves_what_lies_below_it_and_nothing_at_its_own_position() {
+        let mut claims = Claims::default();
+        claims.add(800, FIRST);
+        assert_eq!(claims.proof_above(799).unwrap().durable_position, 800);
+        assert_eq!(claims.proof_above(800), None);
     }
 }

@@ -111,7 +111,8 @@ const ANY_FOLLOWING: &[Following] =
     &[Following::Absent, Following::Unused, Following::Torn, Following::Gap];
 const NO_GAP: &[Following] = &[Following::Absent, Following::Unused, Following::Torn];
 
-/// Matches everything in a segment that is what it should be; rows say what they want otherwise.
+/// Matches everything in a segment that is what it should be, and decides that it is an error (@H);
+/// rows say what they want otherwise.
 const ANY: Row = Row {
     label: Label::H,
     identity_is_valid: true,
@@ -132,7 +133,7 @@ const LAST: Row = Row { chain_goes_on: Some(false), claim_is_above: Some(false),
 /// stands behind zeroes if an opening that took over a torn log was itself cut off, and its
 /// records are as lost, so that row holds there too.
 const TABLE: &[Row] = &[
-    Row { label: Label::H, identity_is_valid: false, decision: Decision::Error, ..ANY },
+    Row { identity_is_valid: false, ..ANY },
     Row {
         label: Label::G,
         at: &[At::Zeroes, At::Unreadable, At::NotUnderstood, At::Falls, At::Cut, At::NoSegment],
@@ -147,26 +148,13 @@ const TABLE: &[Row] = &[
         decision: Decision::GoOn,
         ..ANY
     },
-    Row {
-        label: Label::D,
-        at: &[At::NotUnderstood],
-        chain_goes_on: Some(false),
-        decision: Decision::Error,
-        ..ANY
-    },
-    Row {
-        label: Label::E,
-        at: &[At::Falls],
-        chain_goes_on: Some(false),
-        decision: Decision::Error,
-        ..ANY
-    },
+    Row { label: Label::D, at: &[At::NotUnderstood], chain_goes_on: Some(false), ..ANY },
+    Row { label: Label::E, at: &[At::Falls], chain_goes_on: Some(false), ..ANY },
     Row {
         label: Label::C,
         at: &[At::Zeroes, At::Unreadable, At::Seal, At::Cut, At::NoSegment],
         chain_goes_on: Some(false),
         claim_is_above: Some(true),
-        decision: Decision::Error,
         ..ANY
     },
     Row {
@@ -215,18 +203,11 @@ const TABLE: &[Row] = &[
         ..LAST
     },
     // A seal is written only when the next segment has its durable name.
-    Row {
-        label: Label::F,
-        at: &[At::Seal],
-        following: &[Following::Absent],
-        decision: Decision::Error,
-        ..LAST
-    },
+    Row { label: Label::F, at: &[At::Seal], following: &[Following::Absent], ..LAST },
     Row {
         label: Label::F,
         at: &[At::Zeroes, At::Unreadable, At::Seal, At::Cut, At::NoSegment],
         following: &[Following::Gap],
-        decision: Decision::Error,
         ..LAST
     },
     // A crash between the cut and its new segment, or a core that nothing was ever written to.
@@ -293,6 +274,45 @@ mod tests {
             combinations += 1;
         }
         assert_eq!(combinations, 2 * 7 * 2 * 2 * 2 * 4);
+    }
+
+    /// The table in other words: as questions, in the order in which somebody would ask them.
+    fn in_other_words(evidence: &Evidence) -> (Label, Decision) {
+        let is_readable_end = matches!(evidence.at, At::Seal | At::Cut | At::NoSegment);
+        if !evidence.identity_is_valid {
+            (Label::H, Decision::Error)
+        } else if evidence.chain_goes_on && evidence.at == At::Seal {
+            (Label::F, Decision::GoOn)
+        } else if evidence.chain_goes_on {
+            (Label::G, Decision::GoOn)
+        } else if evidence.at == At::NotUnderstood {
+            (Label::D, Decision::Error)
+        } else if evidence.at == At::Falls {
+            (Label::E, Decision::Error)
+        } else if evidence.claim_is_above {
+            (Label::C, Decision::Error)
+        } else if evidence.following == Following::Gap {
+            (Label::F, Decision::Error)
+        } else if evidence.at == At::Unreadable
+            || (evidence.at == At::Zeroes && evidence.mark_is_behind)
+        {
+            (Label::B, Decision::Torn)
+        } else if evidence.following == Following::Torn {
+            (Label::F, Decision::Torn)
+        } else if evidence.at == At::Seal && evidence.following == Following::Absent {
+            (Label::F, Decision::Error)
+        } else if is_readable_end {
+            (Label::F, Decision::End)
+        } else {
+            (Label::A, Decision::End)
+        }
+    }
+
+    #[test]
+    fn the_table_decides_what_it_says_in_other_words() {
+        for evidence in every_combination() {
+            assert_eq!(judge(&evidence), in_other_words(&evidence), "{evidence:?}");
+        }
     }
 
     #[test]

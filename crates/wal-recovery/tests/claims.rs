@@ -5,7 +5,7 @@
 mod support;
 
 use support::{damaged, new_log, recovered, release};
-use wal_format::{Checkpoint, CheckpointCore};
+use wal_format::{Checkpoint, CheckpointCore, MARK_RECORD_BYTES};
 use wal_sim::fixture::LogFixture;
 
 /// One segment; its last entry begins at the first position returned and ends at the second.
@@ -63,6 +63,22 @@ fn a_mark_far_behind_and_across_the_edge_of_a_buffer_proves() {
             "the mark at position",
         );
     }
+}
+
+#[test]
+fn a_mark_in_the_last_bytes_of_its_segment_proves() {
+    proven_by(
+        |log, _, end| {
+            let segment = log.core(0).last_segment().unwrap();
+            let room = segment.bytes().len() as u64 - 12288;
+            // A record takes 80 bytes with this key, and one byte of its value.
+            let fill = room - MARK_RECORD_BYTES as u64 - segment.position() - 80;
+            segment.put(b"c", &support::value(usize::try_from(fill).unwrap() + 1));
+            segment.mark(end);
+            assert_eq!(segment.position(), room);
+        },
+        "the mark at position",
+    );
 }
 
 #[test]
