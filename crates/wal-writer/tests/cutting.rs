@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use wal_recovery::Recovery;
+use wal_format::{Cut, Release};
+use wal_recovery::{Recovery, RecoveryMode, recover};
+use wal_sim::fixture::{LogFixture, segment_name};
 use wal_sim::{CrashPlan, SimStorage};
 use wal_storage::Storage;
 use wal_writer::{CoreSelection, LogOptions, Wal};
@@ -111,6 +113,50 @@ fn a_replay_reads_on_what_is_cut_away_meanwhile() {
         }
     }
     assert_eq!(recovery.entries().unwrap(), before);
+}
+
+#[test]
+fn a_reset_forgets_the_release_of_its_own_core_and_of_no_other() {
+    let disk = SimStorage::new(1);
+    let mut log = LogFixture::new([7; 16]);
+    for core in [0, 1] {
+        let segment = log.core(core).segment();
+        segment.put(b"released", b"").put(b"key", b"value");
+        let release = Release { core, position: 80, last_epoch: 0, last_timestamp_ns: 0 };
+        log.manifest().releases.push(release);
+    }
+    log.finish().install(&disk).unwrap();
+    let (wal, _) = open(&disk);
+    wal.writer(0).unwrap().reset().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    // With its release, the core's next opening would miss what lies below.
+    let manifest = recover(&storage, RecoveryMode::Strict).unwrap().manifest.unwrap();
+    let released: Vec<u16> = manifest.releases.iter().map(|release| release.core).collect();
+    assert_eq!(released, [1]);
+}
+
+#[test]
+fn a_log_of_which_nothing_is_left_but_its_end_begins_at_0_after_a_reset() {
+    let disk = SimStorage::new(1);
+    let mut log = LogFixture::new([7; 16]);
+    log.core(0).segment().put(b"released", b"");
+    log.manifest().releases =
+        vec![Release { core: 0, position: 80, last_epoch: 0, last_timestamp_ns: 0 }];
+    log.manifest().cuts = vec![Cut {
+        core: 0,
+        position: 80,
+        sequence: 1,
+        dead_segment_id: 1,
+        last_epoch: 0,
+        last_timestamp_ns: 0,
+    }];
+    let mut image = log.finish();
+    image.remove(&segment_name(0, 1));
+    image.install(&disk).unwrap();
+    let mut writer = open(&disk).0.writer(0).unwrap();
+    assert_eq!((writer.position(), writer.sequence()), (80, 1));
+    writer.reset().unwrap();
+    assert_eq!((writer.position(), writer.sequence()), (0, 0));
 }
 
 #[test]

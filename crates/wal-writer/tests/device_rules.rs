@@ -81,6 +81,23 @@ fn full_buffers_are_written_behind_the_appender_and_not_synced() {
 }
 
 #[test]
+fn a_turn_writes_as_many_batches_as_can_be_taken_at_once_and_the_header_before_them() {
+    let disk = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let options = LogOptions { in_flight_bytes: 64 << 20, ..LogOptions::default() };
+    let (mut writer, _) = CoreWalWriter::with_storage(0, Arc::clone(&storage), options.clone()).unwrap();
+    for n in 0..70_u32 {
+        writer.append_put(&n.to_le_bytes(), b"").unwrap();
+        assert!(!writer.submit().unwrap().is_durable().unwrap(), "the background has not run");
+    }
+    writer.sync().unwrap();
+    writer.close().unwrap();
+    disk.forget_jobs();
+    let (_, recovery) = CoreWalWriter::with_storage(0, storage, options).unwrap();
+    assert_eq!(recovery.entries().unwrap().len(), 70);
+}
+
+#[test]
 fn a_sync_elsewhere_waits_for_nothing_that_was_appended_behind_it() {
     let disk = SimStorage::new(1);
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
