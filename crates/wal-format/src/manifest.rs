@@ -461,7 +461,18 @@ mod tests {
     use alloc::vec;
     use proptest::prelude::*;
 
-    pub(crate) fn manifest() -> Manifest {
+    fn cut(core: u16, position: u64) -> Cut {
+        Cut {
+            core,
+            position,
+            sequence: 40,
+            dead_segment_id: 6,
+            last_epoch: 9,
+            last_timestamp_ns: 5,
+        }
+    }
+
+    fn manifest() -> Manifest {
         Manifest {
             number: 7,
             log_id: LogId(*b"0123456789abcdef"),
@@ -473,32 +484,21 @@ mod tests {
             checkpoint: Some(Checkpoint {
                 id: 70,
                 epoch: 8,
-                cores: vec![CheckpointCore {
-                    core: 0,
-                    position: 4096,
-                    sequence: 17,
-                    timestamp_ns: -3,
-                }],
+                cores: vec![
+                    CheckpointCore { core: 0, position: 4096, sequence: 17, timestamp_ns: -3 },
+                    CheckpointCore { core: 3, position: 0, sequence: 0, timestamp_ns: 0 },
+                ],
                 source_offsets: vec![
                     SourceOffset { source: "orders/0".into(), offset: 5 },
                     SourceOffset { source: "orders/10".into(), offset: 6 },
                 ],
                 watermark: Some(-1),
             }),
-            releases: vec![Release {
-                core: 0,
-                position: 1024,
-                last_epoch: 7,
-                last_timestamp_ns: 1,
-            }],
-            cuts: vec![Cut {
-                core: 1,
-                position: 8192,
-                sequence: 40,
-                dead_segment_id: 6,
-                last_epoch: 9,
-                last_timestamp_ns: 5,
-            }],
+            releases: vec![
+                Release { core: 0, position: 1024, last_epoch: 7, last_timestamp_ns: 1 },
+                Release { core: 2, position: 0, last_epoch: 0, last_timestamp_ns: 0 },
+            ],
+            cuts: vec![cut(1, 8192), cut(1, 16384), cut(2, 0)],
             accepted_damage: vec![AcceptedDamage {
                 core: 1,
                 position: 8,
@@ -549,22 +549,75 @@ mod tests {
     }
 
     #[test]
-    fn what_no_writer_writes_is_refused() {
+    fn what_no_writer_writes_is_refused_by_name() {
         let refused = |change: fn(&mut Manifest)| {
             let mut manifest = manifest();
             change(&mut manifest);
-            Manifest::decode(&manifest.encode().unwrap()).unwrap_err();
+            match Manifest::decode(&manifest.encode().unwrap()) {
+                Err(BlockError::Field { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
         };
-        refused(|m| m.number = 0);
-        refused(|m| m.members[0].core_count = 0);
-        refused(|m| m.members[0].first_core = u16::MAX);
-        refused(|m| m.members.swap(0, 1));
-        refused(|m| m.members[1].first_epoch = 0);
-        refused(|m| m.releases.push(m.releases[0]));
-        refused(|m| m.cuts[0].position = 4);
-        refused(|m| m.accepted_damage[0].position = 4);
-        refused(|m| m.accepted_damage[0].end_position = 8);
-        refused(|m| m.checkpoint.as_mut().unwrap().source_offsets.swap(0, 1));
+        assert_eq!(refused(|m| m.number = 0), "number");
+        assert_eq!(refused(|m| m.releases[0].position = 4), "position");
+        assert_eq!(refused(|m| m.cuts[0].position = 4), "position");
+        let misplaced = |m: &mut Manifest| m.checkpoint.as_mut().unwrap().cores[0].position = 4;
+        assert_eq!(refused(misplaced), "position");
+        assert_eq!(refused(|m| m.accepted_damage[0].position = 4), "accepted damage's position");
+        assert_eq!(
+            refused(|m| m.accepted_damage[0].end_position = 20),
+            "accepted damage's position"
+        );
+        assert_eq!(refused(|m| m.accepted_damage[0].end_position = 8), "accepted damage's end");
+        assert_eq!(refused(|m| m.accepted_damage[0].end_position = 0), "accepted damage's end");
+        assert_eq!(refused(|m| m.members[0].core_count = 0), "member core count");
+        assert_eq!(refused(|m| m.members[0].first_core = u16::MAX), "member core count");
+        assert_eq!(refused(|m| m.members[0].core_count = (1 << 16) + 1), "member core count");
+        assert_eq!(refused(|m| m.members.swap(0, 1)), "members out of order, count");
+        assert_eq!(refused(|m| m.members[1].first_epoch = 0), "members out of order, count");
+        assert_eq!(refused(|m| m.releases.swap(0, 1)), "releases out of order, count");
+        assert_eq!(refused(|m| m.releases[1].core = 0), "releases out of order, count");
+        assert_eq!(refused(|m| m.cuts.swap(1, 2)), "cuts out of order, count");
+        let order = "checkpoint cores out of order, count";
+        assert_eq!(refused(|m| m.checkpoint.as_mut().unwrap().cores.swap(0, 1)), order);
+        assert_eq!(refused(|m| m.checkpoint.as_mut().unwrap().cores[1].core = 0), order);
+        let order = "checkpoint sources out of order, count";
+        assert_eq!(refused(|m| m.checkpoint.as_mut().unwrap().source_offsets.swap(0, 1)), order);
+        let twice = |m: &mut Manifest| {
+            let sources = &mut m.checkpoint.as_mut().unwrap().source_offsets;
+            sources[1] = sources[0].clone();
+        };
+        assert_eq!(refused(twice), order);
+    }
+
+    #[test]
+    fn members_may_be_any_cores_that_have_a_number() {
+        for (first_core, core_count) in [(0, 1 << 16), (u16::MAX, 1), (300, 300)] {
+            let mut manifest = manifest();
+            manifest.members[0] = Membership { first_epoch: 0, first_core, core_count };
+            assert_eq!(Manifest::decode(&manifest.encode().unwrap()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn a_length_that_ends_in_the_head_or_right_behind_it_is_refused_by_name() {
+        let of_length = |length: usize| {
+            let mut bytes = manifest().encode().unwrap();
+            fixed::LENGTH.put(&mut bytes, length.try_into().unwrap());
+            let checksum = checksum_without(&bytes[..length], fixed::CRC, 0);
+            fixed::CRC.put(&mut bytes, checksum);
+            Manifest::decode(&bytes).unwrap_err()
+        };
+        let field = |field, value: usize| BlockError::Field {
+            what: WHAT,
+            field,
+            value: value.try_into().unwrap(),
+        };
+        let length = u32::try_from(fixed::END - 8).unwrap();
+        assert_eq!(of_length(fixed::END - 8), BlockError::Length { what: WHAT, length });
+        assert_eq!(of_length(fixed::END), field("length", fixed::END));
+        assert_eq!(of_length(HEAD_BYTES - 8), field("length", HEAD_BYTES - 8));
+        assert_eq!(of_length(HEAD_BYTES), field("body ends or breaks off at byte", HEAD_BYTES));
     }
 
     proptest! {

@@ -85,7 +85,8 @@ fn a_turn_writes_as_many_batches_as_can_be_taken_at_once_and_the_header_before_t
     let disk = SimStorage::new(1);
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     let options = LogOptions { in_flight_bytes: 64 << 20, ..LogOptions::default() };
-    let (mut writer, _) = CoreWalWriter::with_storage(0, Arc::clone(&storage), options.clone()).unwrap();
+    let (mut writer, _) =
+        CoreWalWriter::with_storage(0, Arc::clone(&storage), options.clone()).unwrap();
     for n in 0..70_u32 {
         writer.append_put(&n.to_le_bytes(), b"").unwrap();
         assert!(!writer.submit().unwrap().is_durable().unwrap(), "the background has not run");
