@@ -254,19 +254,19 @@ impl Manifest {
     }
 
     fn decode_body(&mut self, body: &mut BodyReader<'_>) -> Option<()> {
-        self.members = body.list(24, |body| {
+        self.members = body.list(|body| {
             Some(Membership {
                 first_epoch: body.u64()?,
                 first_core: body.u64()?.try_into().ok()?,
                 core_count: body.u64()?.try_into().ok()?,
             })
         })?;
-        let mut checkpoints = body.list(40, |body| {
+        let mut checkpoints = body.list(|body| {
             Some(Checkpoint {
                 id: body.u64()?,
                 epoch: body.u64()?,
                 watermark: body.at_most_one(BodyReader::i64)?,
-                cores: body.list(32, |body| {
+                cores: body.list(|body| {
                     Some(CheckpointCore {
                         core: body.u64()?.try_into().ok()?,
                         position: body.u64()?,
@@ -274,7 +274,7 @@ impl Manifest {
                         timestamp_ns: body.i64()?,
                     })
                 })?,
-                source_offsets: body.list(16, |body| {
+                source_offsets: body.list(|body| {
                     Some(SourceOffset { source: body.text()?, offset: body.u64()? })
                 })?,
             })
@@ -283,7 +283,7 @@ impl Manifest {
         if !checkpoints.is_empty() {
             return None;
         }
-        self.releases = body.list(32, |body| {
+        self.releases = body.list(|body| {
             Some(Release {
                 core: body.u64()?.try_into().ok()?,
                 position: body.u64()?,
@@ -291,7 +291,7 @@ impl Manifest {
                 last_timestamp_ns: body.i64()?,
             })
         })?;
-        self.cuts = body.list(48, |body| {
+        self.cuts = body.list(|body| {
             Some(Cut {
                 core: body.u64()?.try_into().ok()?,
                 position: body.u64()?,
@@ -301,7 +301,7 @@ impl Manifest {
                 last_timestamp_ns: body.i64()?,
             })
         })?;
-        self.accepted_damage = body.list(32, |body| {
+        self.accepted_damage = body.list(|body| {
             Some(AcceptedDamage {
                 core: body.u64()?.try_into().ok()?,
                 position: body.u64()?,
@@ -421,22 +421,15 @@ impl BodyReader<'_> {
         self.word().map(i64::from_le_bytes)
     }
 
-    /// Every item takes at least `item_bytes`, so that a count beyond the bytes that are there
-    /// is refused before anything is allocated for it.
-    fn list<T>(
-        &mut self,
-        item_bytes: usize,
-        mut read: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let count = usize::try_from(self.u64()?).ok()?;
-        if count > self.rest().len() / item_bytes {
-            return None;
-        }
+    /// Nothing is allocated for a count before the items are read: one beyond the bytes that are
+    /// there ends with the first item that is not.
+    fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.u64()?;
         (0..count).map(|_| read(self)).collect()
     }
 
     fn at_most_one<T>(&mut self, read: impl FnMut(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        let mut items = self.list(8, read)?;
+        let mut items = self.list(read)?;
         let item = items.pop();
         items.is_empty().then_some(item)
     }
@@ -588,6 +581,18 @@ mod tests {
             sources[1] = sources[0].clone();
         };
         assert_eq!(refused(twice), order);
+    }
+
+    #[test]
+    fn a_count_beyond_the_bytes_that_are_there_is_refused() {
+        for count in [3, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = manifest().encode().unwrap();
+            // The first list is that of the members, of which there are two.
+            bytes[HEAD_BYTES..HEAD_BYTES + 8].copy_from_slice(&count.to_le_bytes());
+            let checksum = checksum_without(&bytes, fixed::CRC, 0);
+            fixed::CRC.put(&mut bytes, checksum);
+            assert!(matches!(Manifest::decode(&bytes), Err(BlockError::Field { .. })), "{count}");
+        }
     }
 
     #[test]

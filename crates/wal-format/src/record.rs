@@ -223,10 +223,7 @@ pub fn encode_record_header(
     salt: u64,
     position: u64,
 ) -> Option<[u8; RECORD_HEADER_BYTES]> {
-    let payload_bytes = u32::try_from(payload.len()).ok()?;
-    if payload_bytes > PAYLOAD_BYTES_CEILING || !payload_bytes.is_multiple_of(8) {
-        return None;
-    }
+    let payload_bytes = framed_bytes(payload.len())?;
     let first_word = first_word(kind, payload_bytes);
     let checksum = crc32c_append(place_seed(salt, position) ^ first_word, payload);
     Some((u64::from(checksum) << 32 | u64::from(first_word)).to_le_bytes())
@@ -329,9 +326,8 @@ impl Seal {
 /// multiple of 8, or over [`PAYLOAD_BYTES_CEILING`].
 #[must_use]
 pub fn encode_batch_entry_header(archive_bytes: usize) -> Option<[u8; BATCH_ENTRY_HEADER_BYTES]> {
-    let length = u32::try_from(archive_bytes).ok()?;
-    let fits = length != 0 && length.is_multiple_of(8) && length <= PAYLOAD_BYTES_CEILING;
-    fits.then(|| u64::from(length).to_le_bytes())
+    let length = framed_bytes(archive_bytes).filter(|&length| length != 0)?;
+    Some(u64::from(length).to_le_bytes())
 }
 
 /// The archives in the payload of an atomic batch, in order.
@@ -375,6 +371,13 @@ impl<'a> Iterator for BatchEntries<'a> {
         self.rest = entry.map_or(&[], |(_, rest)| rest);
         Some(entry.map(|(archive, _)| archive))
     }
+}
+
+/// A length, if a record's payload can have it.
+#[inline]
+fn framed_bytes(bytes: usize) -> Option<u32> {
+    let bytes = u32::try_from(bytes).ok()?;
+    (bytes <= PAYLOAD_BYTES_CEILING && bytes.is_multiple_of(8)).then_some(bytes)
 }
 
 const fn first_word(kind: RecordKind, payload_bytes: u32) -> u32 {
@@ -545,8 +548,13 @@ mod tests {
     #[test]
     fn payloads_that_cannot_be_framed_get_no_header() {
         assert_eq!(encode_record_header(RecordKind::Entry, &[0; 12], 0, 0), None);
-        let too_long = vec![0; PAYLOAD_BYTES_CEILING as usize + 8];
+        let ceiling = PAYLOAD_BYTES_CEILING as usize;
+        let too_long = vec![0; ceiling + 8];
         assert_eq!(encode_record_header(RecordKind::Entry, &too_long, 0, 0), None);
+        assert_eq!(encode_batch_entry_header(ceiling + 8), None);
+        assert_eq!(encode_batch_entry_header(12), None);
+        assert_eq!(encode_batch_entry_header(0), None);
+        assert!(encode_batch_entry_header(ceiling).is_some());
     }
 
     #[test]
@@ -582,7 +590,11 @@ mod tests {
         }
         payload[4] = 1; // the word that must be zero
         assert_eq!(BatchEntries::new(&payload).collect::<Option<Vec<_>>>(), None);
-        assert_eq!(encode_batch_entry_header(0), None);
-        assert_eq!(encode_batch_entry_header(12), None);
+        // Lengths that no entry has, though as many bytes are there.
+        for length in [0_u64, 12] {
+            let payload = [&length.to_le_bytes()[..], &[1; 12]].concat();
+            let read: Vec<_> = BatchEntries::new(&payload).collect();
+            assert_eq!(read, [None], "length {length}");
+        }
     }
 }

@@ -122,8 +122,8 @@ impl Claims {
 }
 
 /// Looks at every place where a record may begin, from `from_position` to the end of the
-/// segment, for marks of this life, adds what they claim, and returns where the furthest one
-/// ends.
+/// segment, for marks of this life, adds what they claim up to `limit_position`, and returns where
+/// the furthest one ends.
 ///
 /// Marks of an earlier life have another salt; of their many, one in 2^32 validates by chance.
 pub(crate) fn search_marks(
@@ -153,7 +153,6 @@ pub(crate) fn search_marks(
                 let position = place.position_of(offset.saturating_add(at as u64));
                 let bytes = window.get(at..).unwrap_or_default();
                 if is_mark_word(word)
-                    && position < limit_position
                     && let Some(mark) = mark_at(bytes, place, position)
                 {
                     claims.add_mark(mark, place.segment_id, position, limit_position);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_cut_makes_higher_ones_redundant_and_no_other() {
+    fn a_cut_makes_those_redundant_that_lie_no_lower_and_no_other() {
         let mut cuts = Vec::new();
         add_cut(&mut cuts, cut_at(1, 800, 2));
         add_cut(&mut cuts, cut_at(0, 900, 5));
@@ -182,5 +182,7 @@ mod tests {
         assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 800, 2), cut_at(1, 1000, 6)]);
         add_cut(&mut cuts, cut_at(1, 0, 7));
         assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 0, 7)]);
+        add_cut(&mut cuts, cut_at(1, 0, 9));
+        assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 0, 9)]);
     }
 }

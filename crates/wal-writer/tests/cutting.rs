@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use wal_format::{Cut, Release};
+use wal_format::{Checkpoint, CheckpointCore, Cut, Release};
 use wal_recovery::{Recovery, RecoveryMode, recover};
 use wal_sim::fixture::{LogFixture, segment_name};
 use wal_sim::{CrashPlan, SimStorage};
-use wal_storage::Storage;
+use wal_storage::{Storage, WalError};
 use wal_writer::{CoreSelection, LogOptions, Wal};
 
 const CORES: u16 = 3;
@@ -133,6 +133,37 @@ fn a_reset_forgets_the_release_of_its_own_core_and_of_no_other() {
     let manifest = recover(&storage, RecoveryMode::Strict).unwrap().manifest.unwrap();
     let released: Vec<u16> = manifest.releases.iter().map(|release| release.core).collect();
     assert_eq!(released, [1]);
+}
+
+#[test]
+fn nothing_is_cut_away_below_a_checkpoint_of_the_same_core() {
+    let disk = SimStorage::new(1);
+    let mut log = LogFixture::new([7; 16]);
+    for core in [0, 1] {
+        log.core(core).segment().put(b"a", b"").put(b"b", b"").put(b"c", b"");
+    }
+    let place = |core, position| CheckpointCore { core, position, sequence: 0, timestamp_ns: 0 };
+    log.manifest().checkpoint = Some(Checkpoint {
+        id: 1,
+        epoch: 0,
+        cores: vec![place(0, 80), place(1, 160)],
+        source_offsets: vec![],
+        watermark: None,
+    });
+    log.finish().install(&disk).unwrap();
+    let (wal, _) = open(&disk);
+    let mut writer = wal.writer(1).unwrap();
+    let refused = writer.truncate(80).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            WalError::BelowCheckpoint { core: 1, position: 80, checkpoint_position: 160 }
+        ),
+        "{refused}"
+    );
+    assert_eq!(writer.position(), 240);
+    writer.truncate(160).unwrap();
+    assert_eq!(writer.position(), 160);
 }
 
 #[test]
