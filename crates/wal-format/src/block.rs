@@ -292,3 +292,23 @@ impl FieldValue for LogId {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn a_log_id_is_shown_as_the_hexadecimal_number_that_tools_show() {
+        let mut id = [0; 16];
+        (id[0], id[15]) = (0xab, 7);
+        assert_eq!(format!("{}", LogId(id)), "ab000000000000000000000000000007");
+    }
+
+    #[test]
+    fn a_writer_must_know_what_a_reader_must_know_and_more() {
+        assert_eq!(Features::NONE.unknown_to_writers(), 0);
+        let features = Features { incompatible: 3, read_compatible: 5, compatible: 8 };
+        assert_eq!(features.unknown_to_writers(), 7);
+    }
+}

@@ -23,8 +23,8 @@ impl CoreDirectory {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let digits = name.strip_prefix(CORE_DIRECTORY_PREFIX)?;
-        let canonical =
-            digits.len() == CORE_DIGITS || (digits.len() > CORE_DIGITS && !digits.starts_with('0'));
+        let canonical = digits.len() >= CORE_DIGITS
+            && (digits.len() == CORE_DIGITS || !digits.starts_with('0'));
         if !canonical {
             return None;
         }

@@ -227,6 +227,33 @@ fn rule_d_nothing_of_a_segment_is_written_before_the_one_before_is_durable() {
 }
 
 #[test]
+fn the_last_write_to_a_segment_is_a_write_through_call_though_nobody_asked_for_a_sync() {
+    let disk = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let options = LogOptions {
+        segment_bytes: 32 * 1024,
+        max_record_bytes: 8 * 1024,
+        batch_bytes: BATCH_BYTES,
+        in_flight_bytes: 8 * BATCH_BYTES,
+        ..LogOptions::default()
+    };
+    let (mut writer, _) = CoreWalWriter::with_storage(0, storage, options).unwrap();
+    writer.append_put(b"first", b"").unwrap();
+    writer.sync().unwrap();
+    disk.run_jobs();
+    disk.set_tracing(true);
+    let _ = disk.take_trace();
+    // Over the end of the first segment, in one turn.
+    for n in 0..34_u32 {
+        writer.append_put(&n.to_le_bytes(), &[1; 500]).unwrap();
+    }
+    disk.run_jobs();
+    let mut story = in_short(&segment_operations(&disk));
+    story.retain(|line| line.ends_with(" 1") || line.ends_with(" 2"));
+    assert_eq!(story, ["write through 1", "write 2"]);
+}
+
+#[test]
 fn a_segment_gets_its_number_only_when_it_is_durable_under_a_temporary_name() {
     let disk = SimStorage::new(1);
     let mut writer = open(&disk);
