@@ -317,6 +317,18 @@ fn what_a_last_ticket_was_dropped_for_is_written_though_nobody_waits() {
 }
 
 #[test]
+fn a_future_that_is_cancelled_lets_its_waker_go() {
+    let disk = TestDisk::new(1);
+    let (_wal, writer) = shared_log(&disk);
+    let wakes = WakeCount::new();
+    let mut ticket = put(&writer);
+    assert!(wakes.poll(&mut ticket).is_pending());
+    let held = Arc::strong_count(&wakes);
+    drop(ticket);
+    assert_eq!(Arc::strong_count(&wakes), held - 1);
+}
+
+#[test]
 fn tickets_that_only_futures_hold_come_to_their_end() {
     let disk = TestDisk::new(1);
     let (wal, writer) = shared_log(&disk);

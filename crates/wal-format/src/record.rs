@@ -528,6 +528,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_cut_says_how_many_bytes_it_needs() {
+        let bytes = record(RecordKind::Entry, b"sixteen bytes ok", 5, 4096);
+        for available in 0..bytes.len() {
+            let needed = if available < RECORD_HEADER_BYTES { RECORD_HEADER_BYTES } else { 24 };
+            assert_eq!(
+                decode_record(&bytes[..available], 5, 4096, LIMIT),
+                Err(Unreadable::Incomplete { needed, available })
+            );
+        }
+    }
+
+    #[test]
     fn no_length_is_trusted_before_the_limit() {
         let header = (u64::from(first_word(RecordKind::Entry, LIMIT + 8))).to_le_bytes();
         assert_eq!(

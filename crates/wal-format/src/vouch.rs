@@ -146,6 +146,12 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_of_zeroes_is_told_from_damage() {
+        let unwritten = VouchSlot::decode(&[0; VOUCH_SLOT_BYTES], 5);
+        assert_eq!(unwritten, Err(BlockError::Unwritten { what: WHAT }));
+    }
+
+    #[test]
     fn what_no_writer_writes_is_refused() {
         let refused = |slot: VouchSlot| {
             let mut block = Block::ZERO;

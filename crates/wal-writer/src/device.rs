@@ -253,6 +253,27 @@ mod tests {
     #[test]
     fn a_vouching_job_that_comes_late_does_not_take_the_closing_slot_back() {
         let disk = SimStorage::new(1);
+        let mut device = started(&disk);
+        device.vouch(1, false).unwrap();
+        device.vouch(1, true).unwrap();
+        device.vouch(2, false).unwrap();
+        assert!(newest_vouch(&disk).closed);
+    }
+
+    #[test]
+    fn each_vouching_takes_the_older_slot_and_one_that_says_nothing_new_none() {
+        let disk = SimStorage::new(1);
+        let mut device = started(&disk);
+        // The slot is chosen by the counter: with the same one, a torn write would leave no slot.
+        for (manifest_number, counter) in [(1, 1), (1, 1), (2, 2), (3, 3), (3, 3)] {
+            device.vouch(manifest_number, false).unwrap();
+            let newest = newest_vouch(&disk);
+            assert_eq!((newest.manifest_number, newest.counter), (manifest_number, counter));
+        }
+    }
+
+    /// A device whose first segment is started, without records.
+    fn started(disk: &SimStorage) -> Device {
         disk.create_directory("core-0000").unwrap();
         let storage = Arc::new(disk.clone());
         let observer = Arc::new(Observer::new(0));
@@ -269,11 +290,11 @@ mod tests {
         let segment = Arc::new(Segment::new(segments.take(0, Filling::Synced).unwrap(), start));
         let mut device = Device::new(0, 0);
         device.start_segment(segment, 0).unwrap();
-        device.vouch(1, false).unwrap();
-        device.vouch(1, true).unwrap();
-        device.vouch(2, false).unwrap();
+        device
+    }
+
+    fn newest_vouch(disk: &SimStorage) -> VouchSlot {
         let bytes = disk.read_file("core-0000/00000000000000000001.wal").unwrap();
-        let segment = SegmentBytes::parse(&bytes).unwrap();
-        assert!(segment.newest_vouch().unwrap().closed);
+        *SegmentBytes::parse(&bytes).unwrap().newest_vouch().unwrap()
     }
 }

@@ -693,3 +693,6 @@ fn wake(wakers: BTreeMap<WakerKey, Waker>) {
 
 #[cfg(all(test, loom))]
 mod model;
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests;

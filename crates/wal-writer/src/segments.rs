@@ -89,10 +89,10 @@ impl Segment {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, not(shuttle)))]
 impl Segment {
     /// The first one of a log, of which only places matter.
-    pub(crate) fn for_model(file: Box<dyn StorageFile>) -> Self {
+    pub(crate) fn for_test(file: Box<dyn StorageFile>) -> Self {
         let start = Start {
             predecessor: None,
             base_position: 0,

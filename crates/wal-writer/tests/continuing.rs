@@ -28,6 +28,14 @@ fn open(disk: &SimStorage) -> (CoreWalWriter, Vec<Vec<u8>>) {
 }
 
 #[test]
+fn a_ticket_says_of_which_core_and_how_far_it_speaks() {
+    let (mut writer, _) = open(&SimStorage::new(1));
+    writer.append_put(b"key", b"value").unwrap();
+    let ticket = writer.submit().unwrap();
+    assert_eq!((ticket.core_id(), ticket.position()), (3, writer.position()));
+}
+
+#[test]
 fn an_empty_log_begins_at_zero() {
     let disk = SimStorage::new(1);
     let (mut writer, keys) = open(&disk);

@@ -670,7 +670,7 @@ impl Log {
 /// Nothing is ever written to its file.
 static SEGMENT: LazyLock<Arc<Segment>> = LazyLock::new(|| {
     let file = SimStorage::new(1).create("segment", 4096, Access::ReadWrite).unwrap();
-    Arc::new(Segment::for_model(file))
+    Arc::new(Segment::for_test(file))
 });
 
 fn now() -> Duration {
