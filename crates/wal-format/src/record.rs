@@ -245,6 +245,10 @@ pub fn decode_record(
     let Some((header, rest)) = bytes.split_first_chunk::<RECORD_HEADER_BYTES>() else {
         return Err(Unreadable::Incomplete { needed: RECORD_HEADER_BYTES, available: bytes.len() });
     };
+    if cfg!(wal_fault = "zero_record_accepted") && *header == [0; RECORD_HEADER_BYTES] {
+        // Breaks promise 3: space that was never written is taken for a record without an entry.
+        return Ok(Record { position, kind: RecordKind::Entry, payload: &[] });
+    }
     let header = RecordHeader::decode(*header, max_record_bytes)?;
     let payload_bytes = header.payload_bytes as usize;
     let Some(payload) = rest.get(..payload_bytes) else {

@@ -98,7 +98,7 @@ impl Device {
         let is_of_segment = |batch: &&mut Batch| batch.segment.id() == segment.id();
         if self.active.as_ref().is_none_or(|active| active.segment.id() != segment.id()) {
             // Nothing of the next segment may be written before all of this one is durable.
-            if unsynced {
+            if unsynced && !cfg!(wal_fault = "next_segment_before_this") {
                 return Some(Step::Sync);
             }
             self.active = Some(Active::new(Arc::clone(&segment), durable));
@@ -110,6 +110,10 @@ impl Device {
             batches += 1;
         }
         let sync = self.sync || batches < self.batches.len();
+        if cfg!(wal_fault = "write_through_tail") && sync {
+            // Breaks promise 1: a write-through call is taken to speak for earlier writes too.
+            active.unsynced = false;
+        }
         // Write-through speaks for its own call only, so it will do only if nothing written
         // before waits for a sync.
         let how = if sync && !active.unsynced { WriteSync::Through } else { WriteSync::None };
@@ -148,6 +152,13 @@ impl Device {
         let Some(active) = &mut self.active else {
             return result;
         };
+        let result = match result {
+            // Breaks promise 5: the second sync says `Ok`, and the bytes are gone.
+            Err(_) if cfg!(wal_fault = "sync_retried") && step == Step::Sync => {
+                active.segment.sync()
+            }
+            result => result,
+        };
         result.map_err(|error| error.at(active.segment.path()))?;
         match step {
             Step::Write { batches, how } => {
@@ -160,6 +171,10 @@ impl Device {
                 match how {
                     WriteSync::Through => self.durable = active.written,
                     WriteSync::None => active.unsynced = true,
+                }
+                if cfg!(wal_fault = "ack_before_sync") {
+                    // Breaks promise 1: what is written counts as durable.
+                    self.durable = active.written;
                 }
             }
             Step::Sync => {

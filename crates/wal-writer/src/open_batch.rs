@@ -254,6 +254,12 @@ impl OpenBatch {
             return Err(too_large(log, payload_bytes));
         };
         *header = encoded;
+        #[cfg(wal_fault = "batch_split")]
+        if let (Some(record), Some(last)) =
+            (batch.buffer.get_mut(start..), operations.operations().last())
+        {
+            frame_last_alone(record, self::record_bytes(last), salt, position);
+        }
         batch.end_position = position + record_bytes as u64;
         batch.end_epoch = epoch;
         self.position = batch.end_position;
@@ -473,6 +479,21 @@ impl OpenBatch {
             last.end_sequence = self.sequence;
         }
     }
+}
+
+/// Breaks promise 2: the last entry of an atomic batch becomes a record of its own, and may be lost
+/// alone. `None` if it is the only one.
+#[cfg(wal_fault = "batch_split")]
+fn frame_last_alone(record: &mut [u8], last_bytes: usize, salt: u64, position: u64) -> Option<()> {
+    let at = record.len().checked_sub(last_bytes).filter(|at| *at > RECORD_HEADER_BYTES)?;
+    let (others, last) = record.split_at_mut(at);
+    let parts =
+        [(RecordKind::Batch, others, position), (RecordKind::Entry, last, position + at as u64)];
+    for (kind, part, position) in parts {
+        let (header, payload) = part.split_first_chunk_mut::<RECORD_HEADER_BYTES>()?;
+        *header = encode_record_header(kind, payload, salt, position)?;
+    }
+    Some(())
 }
 
 /// Bytes of the archive of an entry with this operation.

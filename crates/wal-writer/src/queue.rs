@@ -489,7 +489,9 @@ impl Queue {
     /// others wake up.
     pub(crate) fn end_turn(&self, now: impl Fn() -> Duration) -> Option<Duration> {
         let mut inner = self.lock();
-        inner.leading = false;
+        // Set after the wake-ups, it breaks what promise 1 lives by: whoever is woken finds the
+        // device side taken, sleeps again, and nobody leads any more.
+        inner.leading = cfg!(wal_fault = "wakes_before_it_frees");
         inner.covering = None;
         let served = inner.turn.place();
         inner.turn = Turn(inner.turn.0.wrapping_add(1));
@@ -504,6 +506,9 @@ impl Queue {
             self.buffer_may_be_had.notify_all();
         }
         wake(wakers);
+        if cfg!(wal_fault = "wakes_before_it_frees") {
+            self.lock().leading = false;
+        }
         work_left
     }
 

@@ -409,6 +409,10 @@ impl Segments {
         filling: Filling,
         takes_name: &mut bool,
     ) -> Result<Prepared> {
+        #[cfg(wal_fault = "prepared_reused_without_new_salt")]
+        if let Some(found) = self.found_prepared(segment_id, filling) {
+            return Ok(found);
+        }
         let mut salt = [0; 8];
         self.storage.fill_random(&mut salt)?;
         let salt = u64::from_le_bytes(salt);
@@ -445,11 +449,25 @@ impl Segments {
         self.storage.rename(&name, &named)?;
         // If this fails, the file that now may or may not have the name is never used: the next
         // try renames a new one over it.
+        // Without it, promise 1 breaks: a power loss takes the name, and all that was acked in it.
+        #[cfg(not(wal_fault = "no_directory_sync"))]
         self.storage.sync_directory(&self.directory)?;
         let max_record_bytes = identity.max_record_bytes;
         let path = self.storage.path().join(named);
         self.observer.prepared(segment_id, size_bytes, is_recycled);
         Ok(Prepared { segment_id, salt, size_bytes, max_record_bytes, file, path })
+    }
+
+    /// Breaks promise 2: what was written to the file before, and did not count, may count now.
+    #[cfg(wal_fault = "prepared_reused_without_new_salt")]
+    fn found_prepared(&self, segment_id: u64, filling: Filling) -> Option<Prepared> {
+        let name = self.path(SegmentFile(segment_id));
+        let file = self.storage.open(&name, filling.access()).ok()?;
+        let mut block = header_blocks(&[&Block::ZERO]);
+        file.read_at(&mut block, 0).ok()?;
+        let Identity { salt, size_bytes, max_record_bytes, .. } = Identity::decode(&block).ok()?;
+        let path = self.storage.path().join(name);
+        Some(Prepared { segment_id, salt, size_bytes, max_record_bytes, file, path })
     }
 
     fn create(

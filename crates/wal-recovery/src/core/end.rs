@@ -21,7 +21,9 @@ impl CoreRecovery<'_> {
             identity_is_valid: true,
             at: stopped.at,
             chain_goes_on: false,
-            claim_is_above: self.claims.largest_position() > stopped.position,
+            // Without claims, promise 3 breaks: damage is taken for a torn tail.
+            claim_is_above: !cfg!(wal_fault = "verdict_without_claims")
+                && self.claims.largest_position() > stopped.position,
             mark_is_behind: stopped.mark_is_behind,
             following,
         }
@@ -55,6 +57,14 @@ impl CoreRecovery<'_> {
         let is_torn = decision == Decision::Torn;
         if is_torn && self.mode == RecoveryMode::Strict {
             return Err(self.torn_in_strict_mode(&stopped));
+        }
+        #[cfg(wal_fault = "recovery_rewrites")]
+        if is_torn && head.is_some() {
+            // Breaks promise 4: the torn tail is wiped instead of left behind.
+            let name = segment_name(self.core, stopped.place.segment_id);
+            let file = self.storage.open(&name, wal_storage::Access::ReadWrite)?;
+            let offset = stopped.place.offset_of(stopped.position);
+            file.write_at(&[&[0; 8]], offset, wal_storage::WriteSync::None)?;
         }
         // A start is written together with the first batch: that it is there proves the log up
         // to its base, and nothing of the batch.
