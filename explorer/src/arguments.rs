@@ -16,7 +16,8 @@ explore [...] --replay SEED[:MOMENT.PLAN]...                  one state again, a
   --seconds N   for so long; 60 unless said otherwise
   --states N    until so many distinct states were checked, damages done, or directories filled
   --seed S      begins with this workload; a fresh one unless given
-  --threads N   as many as there are processors unless given";
+  --threads N   as many as there are processors unless given
+  --first       ends with the first failure, and tells it as it is";
 
 /// What the explorer is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Arguments {
     pub(crate) faults: bool,
     pub(crate) damage: bool,
     pub(crate) directory: Option<PathBuf>,
+    /// One failure is enough, and it is not shortened.
+    pub(crate) first: bool,
     pub(crate) mode: Mode,
 }
 
@@ -53,6 +56,7 @@ impl Arguments {
             faults: false,
             damage: false,
             directory: None,
+            first: false,
             mode: Mode::Explore,
         };
         let mut arguments = arguments.into_iter();
@@ -71,6 +75,7 @@ impl Arguments {
                 "--faults" => parsed.faults = true,
                 "--damage" => parsed.damage = true,
                 "--directory" => parsed.directory = Some(value()?.into()),
+                "--first" => parsed.first = true,
                 "--replay" => parsed.mode = replay(&value()?)?,
                 _ => return Err(format!("{argument} is no argument\n\n{USAGE}")),
             }

@@ -381,7 +381,8 @@ fn judge(
             (false, false) => Outcome::UnackedTail,
             (false, true) => {
                 let what = format!(
-                    "core {core}: {count} entries are left of {before}, {acked} of them acked\n{}",
+                    "promise 3: core {core}: {count} entries are left of {before}, {acked} of them \
+                     acked\n{}",
                     log.report
                 );
                 return (Outcome::SilentLoss, what);

@@ -91,14 +91,21 @@ fn explore_crashes(arguments: &Arguments, out: &mut dyn Write) -> std::io::Resul
             }
             let mut tally = Tally::default();
             let explored = explorer::explore(&drawn(seed, faults), effort, &mut tally, pulse);
-            lock().add(&tally);
-            shared.add(seed, explored, pulse);
+            let states = {
+                let mut all = lock();
+                all.add(&tally);
+                all.states()
+            };
+            shared.add(seed, explored, pulse, states);
         }
     });
     let time = began.elapsed();
     for failure in &failures {
         let workload = drawn(failure.seed, faults);
-        let shortest = minimise::crashes(&workload, &failure.failure, effort);
+        let shortest = match arguments.first {
+            true => None,
+            false => minimise::crashes(&workload, &failure.failure, effort),
+        };
         tell(out, if faults { "--faults " } else { "" }, &workload, failure, shortest)?;
     }
     let tally = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +116,7 @@ fn explore_crashes(arguments: &Arguments, out: &mut dyn Write) -> std::io::Resul
             tally.failing, tally.workloads, tally.failing_lives, tally.lives
         )?;
     }
+    shared.tell_first(out, "states")?;
     writeln!(out, "{}\n{}", tally.told(time), Counted(&failures))?;
     Ok(failures.len())
 }
@@ -128,17 +136,25 @@ fn explore_damage(arguments: &Arguments, out: &mut dyn Write) -> std::io::Result
             }
             let mut tally = DamageTally::default();
             let done = damage::damage(&Workload::draw(seed), None, &mut tally, pulse);
-            lock().add(&tally);
-            shared.add(seed, done, pulse);
+            let cases = {
+                let mut all = lock();
+                all.add(&tally);
+                all.cases()
+            };
+            shared.add(seed, done, pulse, cases);
         }
     });
     let time = began.elapsed();
     for failure in &failures {
         let workload = Workload::draw(failure.seed);
-        let shortest = minimise::damage(&workload, &failure.failure);
+        let shortest = match arguments.first {
+            true => None,
+            false => minimise::damage(&workload, &failure.failure),
+        };
         tell(out, "--damage ", &workload, failure, shortest)?;
     }
     let tally = found.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.tell_first(out, "damages")?;
     writeln!(out, "{}\n{}", tally.told(time), Counted(&failures))?;
     Ok(failures.len())
 }
@@ -156,10 +172,12 @@ fn explore_directory(
     let (made, path) = (Arc::clone(&logs), parent.to_owned());
     let failures = shared.run(arguments.threads, move |shared, pulse| {
         while let Some(seed) = shared.next_seed(deadline) {
-            if made.fetch_add(1, Ordering::Relaxed) >= logs_max {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            if number >= logs_max {
                 return;
             }
-            shared.add(seed, directory::explore(&Workload::draw(seed), &path, pulse), pulse);
+            let explored = directory::explore(&Workload::draw(seed), &path, pulse);
+            shared.add(seed, explored, pulse, number + 1);
         }
     });
     let mode = format!("--directory {} ", parent.display());
@@ -216,7 +234,11 @@ struct Shared {
     once_failed: Vec<u64>,
     first: u64,
     next: AtomicU64,
+    began: Instant,
+    failures_max: usize,
     failures: Mutex<Vec<FailedSeed>>,
+    /// When the first one was found, and how much had been looked at by then.
+    first_after: Mutex<Option<(Duration, u64)>>,
 }
 
 struct FailedSeed {
@@ -229,7 +251,15 @@ impl Shared {
         let first = arguments.seed.unwrap_or_else(fresh_seed);
         let once_failed: Vec<u64> = seeds_in(ONCE_FAILED).collect();
         writeln!(out, "{} seeds that once failed, then seeds from {first} on", once_failed.len())?;
-        Ok(Self { once_failed, first, next: AtomicU64::new(0), failures: Mutex::default() })
+        Ok(Self {
+            once_failed,
+            first,
+            next: AtomicU64::new(0),
+            began: Instant::now(),
+            failures_max: if arguments.first { 1 } else { FAILURES_MAX },
+            failures: Mutex::default(),
+            first_after: Mutex::default(),
+        })
     }
 
     /// Has so many threads work, and returns what failed, and who did not come to an end.
@@ -250,7 +280,7 @@ impl Shared {
 
     /// The seeds that once failed come first, whatever else is asked for.
     fn next_seed(&self, deadline: Option<Instant>) -> Option<u64> {
-        if self.failures().len() >= FAILURES_MAX {
+        if self.failures().len() >= self.failures_max {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -263,13 +293,28 @@ impl Shared {
         }
     }
 
-    fn add(&self, seed: u64, explored: Result<(), Failure>, pulse: &Pulse) {
+    /// `looked_at` is how many states or the like all threads have looked at by now.
+    fn add(&self, seed: u64, explored: Result<(), Failure>, pulse: &Pulse, looked_at: u64) {
         // A thread that was given up has failed already.
         if let Err(failure) = explored
             && !pulse.is_given_up()
         {
+            let first_after = &mut *self.first_after();
+            first_after.get_or_insert((self.began.elapsed(), looked_at));
             self.failures().push(FailedSeed { seed, failure });
         }
+    }
+
+    fn tell_first(&self, out: &mut dyn Write, what: &str) -> std::io::Result<()> {
+        let Some((time, looked_at)) = *self.first_after() else {
+            return Ok(());
+        };
+        let seconds = time.as_secs_f64();
+        writeln!(out, "the first failure came after {seconds:.1} s and {looked_at} {what}")
+    }
+
+    fn first_after(&self) -> MutexGuard<'_, Option<(Duration, u64)>> {
+        self.first_after.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<FailedSeed>> {
@@ -328,7 +373,10 @@ mod tests {
             once_failed: vec![7, 3],
             first: 100,
             next: AtomicU64::new(0),
+            began: Instant::now(),
+            failures_max: FAILURES_MAX,
             failures: Mutex::default(),
+            first_after: Mutex::default(),
         };
         let (now, later) = (Some(Instant::now()), None);
         let seeds = [now, now, later, later].map(|deadline| shared.next_seed(deadline));

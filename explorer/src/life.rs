@@ -424,7 +424,9 @@ impl<'a> Life<'a> {
     /// After a failure nothing is accepted any more.
     fn is_not_poisoned(&self, core: u16, what: &str) -> Checked {
         match self.is_poisoned(core) {
-            true => Err(format!("core {core}: {what} was Ok, though its log is poisoned")),
+            true => {
+                Err(format!("promise 5: core {core}: {what} was Ok, though its log is poisoned"))
+            }
             false => Ok(()),
         }
     }

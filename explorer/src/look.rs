@@ -35,12 +35,13 @@ fn find(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
     let witnessed = Witnessed::new(machine.clone());
     let storage: Arc<dyn Storage> = Arc::new(witnessed.clone());
     let log = recover(&storage, RecoveryMode::TornTail)
-        .map_err(|error| format!("recovery failed: {error}"))?;
+        .map_err(|error| format!("{}: recovery failed: {error}", promise_of(&error)))?;
     let told = |what: String| format!("{what}\n{}", log.report);
     let cores = replay(&storage, &log, oracle).map_err(told)?;
     oracle.check_ends(&cores, cuts).map_err(told)?;
     if witnessed.largest_read_bytes() > READ_BYTES_MAX {
-        return Err(format!("recovery asked for {} bytes at once", witnessed.largest_read_bytes()));
+        let bytes = witnessed.largest_read_bytes();
+        return Err(format!("promise 8: recovery asked for {bytes} bytes at once"));
     }
     Ok(Found { log, cores })
 }
@@ -101,7 +102,7 @@ pub(crate) fn look_at_what_fails(machine: &SimStorage, found: &Found, seed: u64)
 pub(crate) fn changed_nothing(machine: &SimStorage) -> Checked {
     match changes(machine) {
         0 => Ok(()),
-        changes => Err(format!("{changes} operations changed bytes or names")),
+        changes => Err(format!("promise 4: {changes} operations changed bytes or names")),
     }
 }
 
@@ -126,7 +127,8 @@ fn replay(
     let visited = log.replay(storage).try_for_each(|entry| -> Result<(), Stopped> {
         let order = entry.replay_order();
         if last.is_some_and(|last| last >= order) {
-            return Err(Stopped(format!("{entry:?} was replayed behind one that is later")));
+            let what = format!("promise 6: {entry:?} was replayed behind one that is later");
+            return Err(Stopped(what));
         }
         last = Some(order);
         let core = entry.core_id();
@@ -136,7 +138,8 @@ fn replay(
         oracle.check_entry(recovered.entries, &entry).map_err(Stopped)?;
         recovered.entries += 1;
         if recovered.timestamps_ns.last().is_some_and(|last| *last > entry.timestamp_ns()) {
-            return Err(Stopped(format!("core {core}: the timestamp falls at {entry:?}")));
+            let what = format!("promise 6: core {core}: the timestamp falls at {entry:?}");
+            return Err(Stopped(what));
         }
         recovered.timestamps_ns.push(entry.timestamp_ns());
         Ok(())
@@ -145,10 +148,19 @@ fn replay(
     Ok(cores)
 }
 
+/// A plain crash damages nothing. If something claims that more was durable than there is, either
+/// the claim is wrong, or what was acked is lost.
+fn promise_of(error: &WalError) -> &'static str {
+    match error {
+        WalError::Corrupt(corruption) if corruption.proven_by.is_some() => "promise 1 or 3",
+        _ => "promise 3",
+    }
+}
+
 struct Stopped(String);
 
 impl From<WalError> for Stopped {
     fn from(error: WalError) -> Self {
-        Self(format!("replaying failed: {error}"))
+        Self(format!("promise 3: replaying failed: {error}"))
     }
 }

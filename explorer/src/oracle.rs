@@ -128,15 +128,18 @@ impl Oracle {
         let core = entry.core_id();
         let known = self.cores.get(&core).and_then(|oracle| oracle.entries.get(index));
         let known = known.ok_or_else(|| {
-            format!("core {core}: recovered, but never appended there: entry {index}, {entry:?}")
+            format!(
+                "promise 2: core {core}: recovered, but never appended there: entry {index}, \
+                 {entry:?}"
+            )
         })?;
         if entry.sequence() != index as u64 {
             return Err(format!(
-                "core {core}: entry {index} has sequence {}: a gap, or a duplicate",
+                "promise 2: core {core}: entry {index} has sequence {}: a gap, or a duplicate",
                 entry.sequence()
             ));
         }
-        known.check(entry).map_err(|what| format!("core {core}, sequence {index}: {what}"))
+        known.check(entry).map_err(|what| format!("{what}; core {core}, sequence {index}"))
     }
 
     /// Checks how far each core was recovered.
@@ -152,14 +155,14 @@ impl Oracle {
             let found = found_of(core);
             if found.next_sequence != found.entries as u64 {
                 return Err(format!(
-                    "core {core}: {} entries were recovered, and the next sequence is {}",
+                    "promise 2: core {core}: {} entries were recovered, and the next sequence is {}",
                     found.entries, found.next_sequence
                 ));
             }
             let mut of_core = cuts().filter(|cut| cut.cores.contains_key(&core));
             let was_cut = of_core.any(|cut| cut.cores.iter().all(|(&core, at)| is_at(core, at)));
             if !was_cut {
-                oracle.check_end(found).map_err(|what| format!("core {core}: {what}"))?;
+                oracle.check_end(found).map_err(|what| format!("{what}; core {core}"))?;
             }
         }
         Ok(())
@@ -370,9 +373,10 @@ impl CoreOracle {
         let Acked { entries, position } = self.acked_before;
         let count = found.entries;
         if count < entries || count > self.entries.len() || found.position < position {
+            let promise = if count > self.entries.len() { 2 } else { 1 };
             return Err(format!(
-                "{count} entries up to position {} were recovered; {entries} up to {position} were \
-                 acked, {} up to {} appended",
+                "promise {promise}: {count} entries up to position {} were recovered; {entries} up \
+                 to {position} were acked, {} up to {} appended",
                 found.position,
                 self.entries.len(),
                 self.position
@@ -380,7 +384,8 @@ impl CoreOracle {
         }
         if self.entries.get(count).is_some_and(|next| next.before_in_batch > 0) {
             return Err(format!(
-                "{count} entries were recovered, and the last of them are a part of an atomic batch"
+                "promise 2: {count} entries were recovered, and the last of them are a part of an \
+                 atomic batch"
             ));
         }
         // A log may end with marks whose batches were lost, and with nothing else.
@@ -395,8 +400,8 @@ impl CoreOracle {
             || !marks_bytes.is_multiple_of(MARK_BYTES)
         {
             return Err(format!(
-                "the log ends at {}, with the last entry's end at {below} and the next one's place \
-                 at {above}",
+                "promise 2: the log ends at {}, with the last entry's end at {below} and the next \
+                 one's place at {above}",
                 found.position
             ));
         }
@@ -408,21 +413,21 @@ impl Known {
     pub(crate) fn check(&self, entry: &EntryView<'_>) -> Checked {
         if entry.epoch() != self.epoch || !is_same(&self.operation, &entry.operation()) {
             return Err(format!(
-                "{:?} in epoch {} was appended, {entry:?} recovered",
+                "promise 2: {:?} in epoch {} was appended, {entry:?} recovered",
                 self.operation, self.epoch
             ));
         }
         let timestamp_ns = entry.timestamp_ns();
         if self.timestamp_ns.is_some_and(|known| known != timestamp_ns) {
             return Err(format!(
-                "its timestamp was {:?}, and is {timestamp_ns}",
+                "promise 2: its timestamp was {:?}, and is {timestamp_ns}",
                 self.timestamp_ns
             ));
         }
         if timestamp_ns < self.timestamp_floor || timestamp_ns > self.timestamp_ceiling {
             return Err(format!(
-                "its timestamp is {timestamp_ns}; when it was appended, the last one was {}, and \
-                 by the clock it could be {} at most",
+                "promise 6: its timestamp is {timestamp_ns}; when it was appended, the last one \
+                 was {}, and by the clock it could be {} at most",
                 self.timestamp_floor, self.timestamp_ceiling
             ));
         }

@@ -489,9 +489,11 @@ impl Queue {
     /// others wake up.
     pub(crate) fn end_turn(&self, now: impl Fn() -> Duration) -> Option<Duration> {
         let mut inner = self.lock();
-        // Set after the wake-ups, it breaks what promise 1 lives by: whoever is woken finds the
-        // device side taken, sleeps again, and nobody leads any more.
-        inner.leading = cfg!(wal_fault = "wakes_before_it_frees");
+        inner.leading = false;
+        if cfg!(wal_fault = "wakes_before_it_frees") {
+            // Breaks what promise 1 lives by: who is woken sleeps again, and nobody leads any more.
+            inner.leading = true;
+        }
         inner.covering = None;
         let served = inner.turn.place();
         inner.turn = Turn(inner.turn.0.wrapping_add(1));

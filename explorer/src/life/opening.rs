@@ -117,7 +117,9 @@ impl Life<'_> {
         self.oracle.go_on_from(&found.cores);
         let epochs = self.oracle.epochs_to_go_on_with(matches!(selection, CoreSelection::One(_)));
         if !epochs.contains(&epoch) {
-            return Err(format!("the log goes on with epoch {epoch}, and not one of {epochs:?}"));
+            return Err(format!(
+                "promise 6: the log goes on with epoch {epoch}, and not one of {epochs:?}"
+            ));
         }
         self.machine.set_tracing(false);
         self.openings += 1;
