@@ -259,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_lower_than_all_others_comes_first() {
+        for cores in [8, 9, 30] {
+            let mut heads = Heads::default();
+            for index in 0..cores {
+                heads.push(time(9, 0), index);
+            }
+            for epoch in (0..9).rev() {
+                heads.push(time(epoch, 0), cores);
+                let second = Some((time(9, 0), 0));
+                assert_eq!(heads.pop_lowest(), Some((cores, second)), "{cores} cores");
+            }
+        }
+    }
+
+    #[test]
     fn times_order_as_entries_do_before_1970_too() {
         let rising = [
             time(0, i64::MIN),

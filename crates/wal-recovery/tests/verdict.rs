@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use support::{damaged, disk, new_log, recovered, try_recover_disk, value};
+use wal_entry::WalEntry;
 use wal_format::RecordKind;
 use wal_recovery::{EndingKind, RecoveryMode, recover};
 use wal_sim::fixture::{LogFixture, LogImage};
@@ -191,6 +192,29 @@ fn equal_epochs_and_timestamps_do_not_fall() {
     let segment = log.core(0).segment();
     segment.set_timestamp(9).put(b"a", b"1").set_timestamp(9).put(b"b", b"2");
     assert_eq!(recovered(&log.finish()).entries(), log.entries());
+}
+
+#[test]
+fn an_epoch_goes_on_unless_its_barrier_was_the_last_entry_of_it() {
+    let next_epoch = |write: fn(&mut wal_sim::fixture::SegmentFixture)| {
+        let mut log = new_log();
+        write(log.core(0).segment().set_epoch(5).put(b"a", b"1"));
+        let core = recovered(&log.finish()).core(0).clone();
+        (core.last_epoch, core.next_epoch)
+    };
+    assert_eq!(next_epoch(|_| {}), (5, 5));
+    assert_eq!(
+        next_epoch(|segment| {
+            segment.entry(&WalEntry::epoch_barrier(0, 5, 1, 7));
+        }),
+        (5, 6)
+    );
+    assert_eq!(
+        next_epoch(|segment| {
+            segment.entry(&WalEntry::epoch_barrier(0, 5, 1, 7)).set_epoch(8).put(b"b", b"2");
+        }),
+        (8, 8)
+    );
 }
 
 #[test]
@@ -462,7 +486,7 @@ fn a_value_of_zeroes_is_not_taken_for_unwritten_space() {
 
 #[test]
 fn an_entry_with_the_wrong_sequence_or_core_is_as_good_as_none() {
-    let wrong: [fn(&mut wal_entry::WalEntry); 3] =
+    let wrong: [fn(&mut WalEntry); 3] =
         [|entry| entry.sequence += 1, |entry| entry.sequence = 0, |entry| entry.core_id = 7];
     for change in wrong {
         let mut log = new_log();
