@@ -270,6 +270,19 @@ fn the_background_has_nothing_to_do_while_somebody_leads_or_the_log_is_poisoned(
     assert_eq!(queue.background_work(|| Duration::ZERO), None);
 }
 
+#[test]
+fn what_is_durable_or_was_cut_away_is_not_asked_for() {
+    let queue = queue();
+    push(&queue, 1);
+    queue.publish_durable(80);
+    want(&queue, 80, Wanted::Now);
+    assert_eq!(queue.lock().due, None);
+
+    queue.restart_at(Goal { life: 1, ..goal(0) });
+    want(&queue, 80, Wanted::HandedOver);
+    assert_eq!(queue.background_work(|| Duration::ZERO), None);
+}
+
 // ---- who is woken ----
 
 #[test]
