@@ -283,22 +283,88 @@ fn what_is_durable_or_was_cut_away_is_not_asked_for() {
     assert_eq!(queue.background_work(|| Duration::ZERO), None);
 }
 
+// ---- waiting ----
+
+#[test]
+fn what_is_durable_or_of_an_earlier_life_is_settled_and_all_else_by_the_first_cause() {
+    let queue = queue();
+    let is_ok = |goal| matches!(queue.settled(goal), Some(Ok(())));
+    assert!(is_ok(goal(0)) && queue.settled(goal(80)).is_none());
+    queue.publish_durable(80);
+    assert!(is_ok(goal(80)) && queue.settled(goal(88)).is_none());
+    queue.restart_at(Goal { life: 1, ..goal(0) });
+    assert!(is_ok(goal(88)), "it was durable, and then cut");
+    assert!(queue.settled(Goal { life: 1, ..goal(80) }).is_none());
+    queue.poison(cause());
+    assert!(matches!(queue.settled(Goal { life: 1, ..goal(80) }), Some(Err(_))));
+    assert!(is_ok(Goal { life: 1, ..goal(0) }) && is_ok(goal(88)));
+}
+
+#[test]
+fn a_thread_leads_when_its_commit_is_due_and_nobody_else_does() {
+    let still = || Duration::ZERO;
+    let at_once = Some(Instant::now());
+    let leads = queue();
+    want(&leads, 80, Wanted::Now);
+    assert!(matches!(leads.await_turn(goal(80), at_once, still), Awaited::Lead));
+    // Somebody does now.
+    assert!(matches!(leads.await_turn(goal(80), at_once, still), Awaited::TimedOut));
+
+    let patient = GroupCommit { max_delay: 60 * SECOND, ..GroupCommit::default() };
+    let waits = queue_with(patient);
+    want(&waits, 80, Wanted::ByPolicy);
+    let soon = Instant::now() + Duration::from_millis(5);
+    assert!(matches!(waits.await_turn(goal(80), Some(soon), still), Awaited::TimedOut));
+
+    // Where the clock stands still, a thread goes by how long it slept.
+    let short = GroupCommit { max_delay: Duration::from_millis(1), ..GroupCommit::default() };
+    let sleeps = queue_with(short);
+    want(&sleeps, 80, Wanted::ByPolicy);
+    assert!(matches!(sleeps.await_turn(goal(80), None, still), Awaited::Lead));
+}
+
+#[test]
+fn each_stall_is_counted() {
+    let queue = queue();
+    queue.count_stall();
+    queue.count_stall();
+    assert_eq!(queue.stalls(), 2);
+}
+
 // ---- who is woken ----
+
+fn register(queue: &Queue, position: u64, key: &mut Option<WakerKey>) -> Arc<CountWakes> {
+    let wakes = Arc::new(CountWakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    assert!(queue.register(goal(position), key, &waker).is_none());
+    wakes
+}
+
+fn times<const WAKERS: usize>(wakes: [Arc<CountWakes>; WAKERS]) -> [usize; WAKERS] {
+    wakes.map(|wakes| wakes.0.load(Ordering::SeqCst))
+}
 
 #[test]
 fn a_turn_wakes_the_futures_that_it_served_and_no_other() {
     let queue = queue();
     push(&queue, 2);
-    let wakes = [80, 88].map(|position| {
-        let wakes = Arc::new(CountWakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
-        assert!(queue.register(goal(position), &mut None, &waker).is_none());
-        wakes
-    });
+    let wakes = [80, 80, 88].map(|position| register(&queue, position, &mut None));
     assert!(queue.try_claim());
     queue.publish_durable(80);
     queue.end_turn(|| Duration::ZERO);
-    assert_eq!(wakes.each_ref().map(|wakes| wakes.0.load(Ordering::SeqCst)), [1, 0]);
+    assert_eq!(times(wakes), [1, 1, 0]);
+}
+
+#[test]
+fn a_waker_that_is_replaced_or_forgotten_is_not_woken() {
+    let queue = queue();
+    let (mut replaced, mut forgotten) = (None, None);
+    let first = register(&queue, 80, &mut replaced);
+    let second = register(&queue, 80, &mut replaced);
+    let third = register(&queue, 80, &mut forgotten);
+    queue.deregister(forgotten.unwrap());
+    queue.wake_futures();
+    assert_eq!(times([first, second, third]), [0, 1, 0]);
 }
 
 #[test]
