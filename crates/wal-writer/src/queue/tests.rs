@@ -286,6 +286,15 @@ fn what_is_durable_or_was_cut_away_is_not_asked_for() {
 // ---- waiting ----
 
 #[test]
+fn the_device_side_is_claimed_by_one_at_a_time() {
+    let queue = queue();
+    queue.claim();
+    assert!(!queue.try_claim());
+    queue.end_turn(|| Duration::ZERO);
+    assert!(queue.try_claim() && !queue.try_claim());
+}
+
+#[test]
 fn what_is_durable_or_of_an_earlier_life_is_settled_and_all_else_by_the_first_cause() {
     let queue = queue();
     let is_ok = |goal| matches!(queue.settled(goal), Some(Ok(())));
