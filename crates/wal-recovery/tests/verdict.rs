@@ -135,6 +135,16 @@ fn row_c_an_unreadable_batch_below_a_mark_is_damage() {
 }
 
 #[test]
+fn damage_names_all_bytes_of_the_record_whose_checksum_is_wrong() {
+    let (log, name, _) = three_batches();
+    let mut image = log.finish();
+    image.flip_byte(&name, file_offset(30));
+    let record_bytes = 8 + 72;
+    let range = damaged(&image).file_range;
+    assert_eq!(range, Some((file_offset(0), file_offset(record_bytes))));
+}
+
+#[test]
 fn row_d_a_right_checksum_over_what_nobody_understands_is_an_error() {
     let not_understood: [fn(&mut wal_sim::fixture::SegmentFixture); 7] = [
         |segment| {

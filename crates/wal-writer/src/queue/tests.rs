@@ -377,6 +377,16 @@ fn a_waker_that_is_replaced_or_forgotten_is_not_woken() {
 }
 
 #[test]
+fn a_log_that_is_closed_says_so_and_wakes_everybody() {
+    let queue = queue();
+    let wakes = register(&queue, 80, &mut None);
+    assert!(!queue.is_closed());
+    queue.close();
+    assert!(queue.is_closed());
+    assert_eq!(times([wakes]), [1]);
+}
+
+#[test]
 fn who_comes_too_late_for_a_turn_sleeps_where_the_next_one_wakes() {
     let queue = queue();
     let mut inner = queue.lock();
