@@ -182,17 +182,14 @@ fn row_d_a_right_checksum_over_what_nobody_understands_is_an_error() {
 
 #[test]
 fn row_e_an_entry_that_falls_in_epoch_or_timestamp_is_damage() {
-    for fall in [true, false] {
+    for (what, epoch, timestamp_ns) in [("of epoch 4 behind one", 4, 100), ("timestamp 50", 5, 50)]
+    {
         let mut log = new_log();
         let segment = log.core(0).segment();
         segment.set_epoch(5).set_timestamp(100).put(b"a", b"1");
-        match fall {
-            true => segment.set_epoch(4),
-            false => segment.set_timestamp(50),
-        };
-        segment.put(b"b", b"2");
+        segment.set_epoch(epoch).set_timestamp(timestamp_ns).put(b"b", b"2");
         let corruption = damaged(&log.finish());
-        assert!(corruption.what.contains("behind one"), "{corruption}");
+        assert!(corruption.what.contains(what), "{corruption}");
     }
 }
 
