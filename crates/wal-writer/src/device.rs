@@ -256,7 +256,7 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use wal_format::{LogId, SegmentBytes, Start};
-    use wal_sim::SimStorage;
+    use wal_sim::{OperationKind, SimStorage};
     use wal_storage::Storage;
 
     use crate::observer::Observer;
@@ -287,13 +287,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_segment_is_started_only_when_all_of_the_one_before_is_durable() {
+        let disk = SimStorage::new(1);
+        let mut device = started(&disk);
+        let next = segment(&disk, 2);
+        device.active.as_mut().unwrap().unsynced = true;
+        disk.set_tracing(true);
+        device.start_segment(next, 0).unwrap();
+        let trace = disk.take_trace();
+        let story: Vec<_> =
+            trace.iter().map(|operation| (operation.kind, operation.name.as_str())).collect();
+        let (before, next) =
+            ("core-0000/00000000000000000001.wal", "core-0000/00000000000000000002.wal");
+        assert_eq!(story, [(OperationKind::Sync, before), (OperationKind::Write, next)]);
+    }
+
     /// A device whose first segment is started, without records.
     fn started(disk: &SimStorage) -> Device {
         disk.create_directory("core-0000").unwrap();
-        let storage = Arc::new(disk.clone());
+        let mut device = Device::new(0, 0);
+        device.start_segment(segment(disk, 1), 0).unwrap();
+        device
+    }
+
+    fn segment(disk: &SimStorage, segment_id: u64) -> Arc<Segment> {
         let observer = Arc::new(Observer::new(0));
-        let options = LogOptions::default();
-        let segments = Segments::new(storage, 0, LogId([7; 16]), options, observer, 0);
+        let (log_id, options) = (LogId([7; 16]), LogOptions::default());
+        let storage = Arc::new(disk.clone());
+        let segments = Segments::new(storage, 0, log_id, options, observer, segment_id - 1);
         let start = Start {
             predecessor: None,
             base_position: 0,
@@ -302,10 +324,7 @@ mod tests {
             last_timestamp_ns: i64::MIN,
             manifest_number: 1,
         };
-        let segment = Arc::new(Segment::new(segments.take(0, Filling::Synced).unwrap(), start));
-        let mut device = Device::new(0, 0);
-        device.start_segment(segment, 0).unwrap();
-        device
+        Arc::new(Segment::new(segments.take(0, Filling::Synced).unwrap(), start))
     }
 
     fn newest_vouch(disk: &SimStorage) -> VouchSlot {
