@@ -559,7 +559,88 @@ fn already_exists(error: &WalError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wal_sim::{OperationKind, SimStorage};
+
     use super::*;
+
+    const SEGMENT_BYTES: u64 = 32 * 1024;
+
+    fn segments(disk: &SimStorage) -> Segments {
+        disk.create_directory("core-0000").unwrap();
+        let options = LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() };
+        let observer = Arc::new(Observer::new(0));
+        Segments::new(Arc::new(disk.clone()), 0, LogId([7; 16]), options, observer, 0)
+    }
+
+    fn take(segments: &Segments, record_bytes: u64) -> Prepared {
+        segments.take(record_bytes, Filling::Synced).unwrap()
+    }
+
+    /// How many files have a segment's name, and how many a temporary one.
+    fn files(disk: &SimStorage) -> (usize, usize) {
+        let names = disk.names();
+        let with = |suffix| names.iter().filter(|name| name.ends_with(suffix)).count();
+        (with(".wal"), with(".tmp"))
+    }
+
+    #[test]
+    fn a_take_that_prepares_the_segment_itself_is_a_stall_and_one_that_finds_it_ready_is_none() {
+        let segments = segments(&SimStorage::new(1));
+        assert_eq!(segments.stalls(), 0);
+        take(&segments, 0);
+        assert_eq!(segments.stalls(), 1);
+        segments.prepare_ahead();
+        take(&segments, 0);
+        assert_eq!(segments.stalls(), 1);
+        take(&segments, 0);
+        assert_eq!(segments.stalls(), 2);
+    }
+
+    #[test]
+    fn one_segment_is_prepared_ahead_and_none_once_that_was_ended() {
+        let disk = SimStorage::new(1);
+        let going_on = segments(&disk);
+        disk.set_tracing(true);
+        going_on.prepare_ahead();
+        going_on.prepare_ahead();
+        let trace = disk.take_trace();
+        let is_create = |kind| kind == OperationKind::Create;
+        assert_eq!(trace.iter().filter(|operation| is_create(operation.kind)).count(), 1);
+        for end in [Segments::close, Segments::stop] {
+            let disk = SimStorage::new(1);
+            let ended = segments(&disk);
+            end(&ended);
+            ended.prepare_ahead();
+            assert_eq!(files(&disk), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_ready_segment_that_is_too_small_is_made_anew_under_its_number() {
+        let segments = segments(&SimStorage::new(1));
+        segments.prepare_ahead();
+        let large = take(&segments, 100_000);
+        assert_eq!(large.segment_id, 1);
+        assert!(large.size_bytes >= 100_000 + SEGMENT_HEADER_BYTES + SEGMENT_RESERVE_BYTES);
+        assert_eq!(take(&segments, 0).segment_id, 2);
+    }
+
+    #[test]
+    fn a_few_freed_files_are_kept_and_become_segments_that_they_are_large_enough_for() {
+        let disk = SimStorage::new(1);
+        let segments = segments(&disk);
+        for _ in 0..5 {
+            take(&segments, 0);
+        }
+        segments.recycle(&[1, 2, 3, 4]);
+        assert_eq!(files(&disk), (1, SPARES_MAX));
+        take(&segments, 100_000);
+        assert_eq!(files(&disk), (2, SPARES_MAX), "they are too small for that");
+        take(&segments, 0);
+        assert_eq!(files(&disk), (3, SPARES_MAX - 1));
+        segments.recycle(&[7]);
+        assert_eq!(files(&disk), (2, SPARES_MAX));
+    }
 
     #[test]
     fn how_a_segment_was_filled_is_told_by_what_lies_between_two_syncs() {
