@@ -626,6 +626,16 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_try_left_under_a_temporary_name_is_no_obstacle() {
+        let disk = SimStorage::new(1);
+        let segments = segments(&disk);
+        let name = segments.path(TemporaryFile(1));
+        disk.create(&name, SEGMENT_BYTES, Access::ReadWrite).unwrap();
+        assert_eq!(take(&segments, 0).segment_id, 1);
+        assert_eq!(files(&disk), (1, 0));
+    }
+
+    #[test]
     fn a_few_freed_files_are_kept_and_become_segments_that_they_are_large_enough_for() {
         let disk = SimStorage::new(1);
         let segments = segments(&disk);
