@@ -90,7 +90,7 @@ fn a_turn_writes_all_that_it_took_however_many_batches_that_were() {
         let (mut writer, _) = CoreWalWriter::with_storage(0, storage, options.clone()).unwrap();
         for n in 0..batches {
             writer.append_put(&n.to_le_bytes(), b"").unwrap();
-            let _ = writer.submit().unwrap();
+            drop(writer.submit().unwrap());
         }
         writer.sync().unwrap();
         let after: Arc<dyn Storage> = Arc::new(disk.crash(CrashPlan::lose_everything_unsynced()));

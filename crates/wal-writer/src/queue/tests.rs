@@ -1,6 +1,8 @@
 //! What the queue itself promises, one thread at a time: limits, what a leader takes, when a commit
 //! is due, who is woken. That nobody sleeps for ever is for the models.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 use std::thread;
