@@ -225,12 +225,17 @@ fn a_cut_at_the_release_position_may_leave_no_segment() {
 }
 
 #[test]
-fn a_segment_that_continues_a_dead_one_is_damage() {
-    let (mut log, [a, _, _, d]) = two_segments();
-    log.manifest().cuts = vec![cut(0, a, 1, 2)];
-    let third = log.core(0).segment_after(2, d).set_sequence(4);
-    third.start(|start| start.base_sequence = 4);
-    assert!(damaged(&log.finish()).what.contains("cut at"));
+fn a_segment_that_continues_what_was_cut_away_is_damage() {
+    let (_, [a, b, _, d]) = two_segments();
+    // Behind a dead segment, behind what is left of a live one, and where a dead one began.
+    for (cut_position, predecessor, base_position) in [(a, 2, d), (a, 1, b), (b, 2, b)] {
+        let (mut log, _) = two_segments();
+        log.manifest().cuts = vec![cut(0, cut_position, cut_position / 80, 2)];
+        let third = log.core(0).segment_after(predecessor, base_position);
+        third.start(|start| start.base_sequence = 2).put(b"e", b"5");
+        let what = damaged(&log.finish()).what;
+        assert!(what.contains(&format!("cut at {cut_position}")), "{what}");
+    }
 }
 
 #[test]

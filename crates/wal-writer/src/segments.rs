@@ -559,7 +559,8 @@ fn already_exists(error: &WalError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use wal_sim::{OperationKind, SimStorage};
+    use wal_format::MARK_RECORD_BYTES;
+    use wal_sim::{Fault, OperationKind, SimStorage};
 
     use super::*;
 
@@ -623,6 +624,32 @@ mod tests {
         assert_eq!(large.segment_id, 1);
         assert!(large.size_bytes >= 100_000 + SEGMENT_HEADER_BYTES + SEGMENT_RESERVE_BYTES);
         assert_eq!(take(&segments, 0).segment_id, 2);
+    }
+
+    #[test]
+    fn a_ready_segment_whose_name_a_failed_try_may_have_taken_is_not_handed_out() {
+        for (fails, stalls) in [(OperationKind::Create, 1), (OperationKind::SyncDirectory, 2)] {
+            let disk = SimStorage::new(1);
+            let segments = segments(&disk);
+            segments.prepare_ahead();
+            disk.inject(Fault::on(fails));
+            segments.take(100_000, Filling::Synced).unwrap_err();
+            assert_eq!(take(&segments, 0).segment_id, 1);
+            assert_eq!(segments.stalls(), stalls, "{fails:?} failed");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_as_large_as_its_first_record_needs_and_no_block_larger() {
+        for record_bytes in (0..3 * 4096).step_by(8).map(|bytes| SEGMENT_BYTES + bytes) {
+            let needed_bytes = SEGMENT_HEADER_BYTES
+                + SEGMENT_RESERVE_BYTES
+                + MARK_RECORD_BYTES as u64
+                + record_bytes;
+            let size_bytes = segment_bytes_for(record_bytes);
+            assert!((needed_bytes..needed_bytes + 4096).contains(&size_bytes), "{record_bytes}");
+        }
+        assert_eq!(segment_bytes_for(0), SEGMENT_BYTES_MIN);
     }
 
     #[test]
