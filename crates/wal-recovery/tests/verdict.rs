@@ -315,6 +315,25 @@ fn row_f_records_of_an_earlier_life_do_not_make_a_file_one_that_was_begun() {
 }
 
 #[test]
+fn row_f_one_torn_start_among_unused_segments_is_enough() {
+    for torn_first in [true, false] {
+        let mut log = new_log();
+        log.core(0).segment().put(b"a", b"1").seal();
+        if !torn_first {
+            log.core(0).unused_segment();
+        }
+        let torn = log.core(0).segment().put(b"b", b"2").name();
+        if torn_first {
+            log.core(0).unused_segment();
+        }
+        let mut image = log.finish();
+        image.zero_from(&torn, 4096 + 20);
+        let kind = EndingKind::Torn { dropped_bytes_at_least: 0, unproven: true };
+        assert_eq!(recovered(&image).ending(), ("@F".into(), kind), "torn first: {torn_first}");
+    }
+}
+
+#[test]
 fn row_f_a_seal_without_a_next_file_is_damage() {
     let mut log = new_log();
     log.core(0).segment().put(b"a", b"1").seal();

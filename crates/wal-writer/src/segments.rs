@@ -627,6 +627,21 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_is_taken_out_of_the_log_loses_its_start_before_its_name() {
+        let disk = SimStorage::new(1);
+        let segments = segments(&disk);
+        take(&segments, 0);
+        disk.set_tracing(true);
+        segments.recycle(&[1]);
+        let mut trace = disk.take_trace();
+        trace.retain(|operation| operation.kind != OperationKind::Open);
+        let kinds: Vec<_> = trace.iter().map(|operation| operation.kind).collect();
+        let expected = [OperationKind::Write, OperationKind::Rename, OperationKind::SyncDirectory];
+        assert_eq!(kinds, expected);
+        assert_eq!((trace[0].range.start, trace[0].through), (START_OFFSET, true));
+    }
+
+    #[test]
     fn a_ready_segment_whose_name_a_failed_try_may_have_taken_is_not_handed_out() {
         for (fails, stalls) in [(OperationKind::Create, 1), (OperationKind::SyncDirectory, 2)] {
             let disk = SimStorage::new(1);
@@ -650,6 +665,18 @@ mod tests {
             assert!((needed_bytes..needed_bytes + 4096).contains(&size_bytes), "{record_bytes}");
         }
         assert_eq!(segment_bytes_for(0), SEGMENT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_panic_while_a_segment_is_prepared_keeps_nobody_else_waiting() {
+        let segments = segments(&SimStorage::new(1));
+        segments.lock().next = Next::BeingPrepared;
+        let panics = || {
+            let _reset = ResetOnPanic(&segments);
+            panic!("a storage that panics");
+        };
+        std::thread::scope(|scope| scope.spawn(panics).join().unwrap_err());
+        assert_eq!(take(&segments, 0).segment_id, 1);
     }
 
     #[test]
