@@ -42,17 +42,19 @@ pub use wal_entry::{
     DuplicateSource, EntryView, Offsets, OffsetsView, OperationView, ReplayOrder, WalEntry,
     WalOperation,
 };
-pub use wal_format::LogId;
+pub use wal_format::{Checkpoint, CheckpointCore, LogId, SourceOffset};
 pub use wal_recovery::{
-    CheckpointReport, CoreReport, Ending, EndingKind, Label, Recovery, RecoveryMode,
+    CheckpointReport, Committed, CoreReport, Ending, EndingKind, Label, Recovery, RecoveryMode,
     RecoveryReport, ReplayPin, SegmentEnd, SegmentReader, VerifyReport,
 };
 pub use wal_storage::{
     Corruption, OsStorage, OsStorageOptions, ProvenBy, Result, Storage, WalError,
 };
 pub use wal_writer::{
-    CoreSelection, CoreWalWriter, CoreWriters, GroupCommit, LogOptions, Reached, SharedWriter,
-    Stalls, SyncRequest, SyncTicket, Synced, SyncedWatch, Wal, WriteBatch,
+    CheckpointArrival, CheckpointDetails, CoreDiskUsage, CoreSelection, CoreWalWriter, CoreWriters,
+    DiskUsage, EpochReached, EpochWatch, GroupCommit, LogOptions, PendingCheckpoint, Pin,
+    PinReport, Reached, SharedWriter, Stalls, SyncRequest, SyncTicket, Synced, SyncedWatch, Wal,
+    WriteBatch,
 };
 
 /// Compiles and runs the examples of both READMEs.

@@ -85,6 +85,13 @@ impl WalOptions {
         self
     }
 
+    /// How many files of segments that a checkpoint gave back are kept, per core, to be used again;
+    /// 2 unless set.
+    pub const fn recycled_segments(mut self, files: usize) -> Self {
+        self.log.recycled_segments = files;
+        self
+    }
+
     /// When a commit begins for those who wait for a ticket: as soon as the disk is free unless
     /// set.
     pub const fn group_commit(mut self, policy: GroupCommit) -> Self {

@@ -9,6 +9,7 @@ use wal_storage::{Result, Storage, WalError};
 use crate::RecoveryMode;
 use crate::chain::{self, Chain, Headers, OtherSegment};
 use crate::claims::Claims;
+use crate::committed::Committed;
 use crate::cursor::Buffers;
 use crate::cuts::Cuts;
 use crate::directory::CoreFiles;
@@ -39,6 +40,11 @@ pub struct RecoveredCore {
     pub next_epoch: u64,
     /// The highest timestamp that those know; `i64::MIN` in an empty log.
     pub last_timestamp_ns: i64,
+    /// The epoch of the last barrier: everything of it and below is there. `None` if no barrier
+    /// was found, and no checkpoint or release speaks of one.
+    pub barrier_epoch: Option<u64>,
+    /// What the commits behind the checkpoint come to.
+    pub committed: Committed,
     /// The newest vouch slot says that the core was closed exactly at `end_position`, and nothing
     /// was begun since.
     pub closed: bool,
@@ -151,9 +157,18 @@ pub(crate) fn recover(
         release_position,
         claims,
         entries: 0,
+        committed: Committed::default(),
         buffers: Buffers::default(),
     };
-    let found = recovery.run()?;
+    let mut found = recovery.run()?;
+    let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+    let place = checkpoint.and_then(|checkpoint| {
+        let place = checkpoint.cores.iter().find(|place| place.core == core)?;
+        Some((checkpoint.epoch, place.sequence))
+    });
+    if let Some((_, sequence)) = place {
+        found.committed.retain(|order| order.sequence >= sequence);
+    }
 
     let mut reached = found.progress;
     raise_to_floors(&mut reached, core, manifest, &cuts);
@@ -186,6 +201,8 @@ pub(crate) fn recover(
         last_epoch: reached.last_epoch,
         next_epoch: reached.next_epoch(),
         last_timestamp_ns: reached.last_timestamp_ns,
+        barrier_epoch: reached.barrier_epoch.max(place.map(|(epoch, _)| epoch)),
+        committed: found.committed,
         closed: found.closed,
         adoption,
         spans,
@@ -222,6 +239,7 @@ struct CoreRecovery<'a> {
     release_position: u64,
     claims: Claims,
     entries: u64,
+    committed: Committed,
     buffers: Buffers,
 }
 
@@ -233,6 +251,7 @@ struct Found {
     durable_position: u64,
     closed: bool,
     entries: u64,
+    committed: Committed,
     ending: Ending,
 }
 

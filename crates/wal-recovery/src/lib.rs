@@ -35,6 +35,7 @@
 mod boundary;
 mod chain;
 mod claims;
+mod committed;
 mod core;
 mod core_reader;
 mod cursor;
@@ -54,6 +55,7 @@ mod verify;
 
 pub use crate::boundary::{Boundary, find_boundary};
 pub use crate::chain::{OtherSegment, OtherSegmentKind};
+pub use crate::committed::{Committed, committed_between};
 pub use crate::core::{Adoption, RecoveredCore, SegmentSpan};
 pub use crate::log::{RecoveredLog, recover};
 pub use crate::manifests::SlotState;

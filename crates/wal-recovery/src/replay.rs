@@ -12,7 +12,8 @@ use crate::log::RecoveredLog;
 use crate::merge::visit_merged;
 use crate::report::RecoveryReport;
 
-/// The entries of a recovered log.
+/// The entries of a recovered log: those behind its last checkpoint, whose snapshot holds what
+/// the others did; or, [from the start](Self::from_start), all that are still there.
 ///
 /// Entries are read from their files each time, by helper threads while the caller visits, through
 /// at most four buffers of 256 KiB per core and one for a record that is larger than these, and
@@ -61,11 +62,13 @@ impl ReplayPin {
 impl Recovery {
     pub(crate) fn new(storage: Arc<dyn Storage>, log: &RecoveredLog) -> Self {
         let cores = log.cores.iter();
+        let checkpoint = log.manifest.as_ref().and_then(|manifest| manifest.checkpoint.as_ref());
+        let places = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.cores);
         Self {
             storage,
             report: log.report.clone(),
             cores: cores.map(|core| (core.core, core.spans.clone())).collect(),
-            from_positions: BTreeMap::new(),
+            from_positions: places.iter().map(|place| (place.core, place.position)).collect(),
             last_epoch: u64::MAX,
             pin: Arc::new(()),
         }
@@ -84,9 +87,16 @@ impl Recovery {
         self
     }
 
-    /// Leaves out, for each core named, entries of records that begin below its position: give
-    /// the positions of a checkpoint to replay what came after it. Cores that are not named are
-    /// replayed from their first entry that is still there.
+    /// Begins with the first entry of each core that is still there, and not behind the last
+    /// checkpoint: for programs that have no snapshot. What was released is gone all the same.
+    #[must_use]
+    pub fn from_start(self) -> Self {
+        self.from_positions(&[])
+    }
+
+    /// Leaves out, for each core named, entries of records that begin below its position, whatever
+    /// the last checkpoint says. Cores that are not named are replayed from their first entry that
+    /// is still there.
     #[must_use]
     pub fn from_positions(mut self, positions: &[(u16, u64)]) -> Self {
         self.from_positions = positions.iter().copied().collect();

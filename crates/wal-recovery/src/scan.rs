@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub(crate) last_timestamp_ns: i64,
     /// The epoch of the last barrier.
     pub(crate) barrier_epoch: Option<u64>,
+    /// How many commits there were.
+    pub(crate) commits: u64,
 }
 
 impl Progress {
@@ -31,6 +33,7 @@ impl Progress {
         last_epoch: 0,
         last_timestamp_ns: i64::MIN,
         barrier_epoch: None,
+        commits: 0,
     };
 
     /// The epoch that the next entry may have: not that of a barrier, which is its epoch's last.
@@ -393,8 +396,10 @@ fn check_entry<'a>(
     progress.next_sequence = progress.next_sequence.saturating_add(1);
     progress.last_epoch = view.epoch();
     progress.last_timestamp_ns = view.timestamp_ns();
-    if matches!(view.operation(), OperationView::EpochBarrier { .. }) {
-        progress.barrier_epoch = Some(view.epoch());
+    match view.operation() {
+        OperationView::EpochBarrier { .. } => progress.barrier_epoch = Some(view.epoch()),
+        OperationView::Commit { .. } => progress.commits += 1,
+        _ => {}
     }
     Ok(view)
 }

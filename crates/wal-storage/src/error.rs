@@ -110,6 +110,40 @@ pub enum WalError {
         reason: &'static str,
     },
 
+    /// A checkpoint is open already. Complete it, or drop it to give it up.
+    #[error("checkpoint {id} of epoch {epoch} is still open; complete it or drop it first")]
+    CheckpointOpen {
+        /// The caller's name for the open one.
+        id: u64,
+        /// The epoch that it closes.
+        epoch: u64,
+    },
+
+    /// Not all cores have their barrier durable in time. The checkpoint is still open.
+    #[error(
+        "checkpoint {id} of epoch {epoch}: no durable barrier yet of {cores}",
+        cores = CoreList(cores)
+    )]
+    CheckpointIncomplete {
+        /// The caller's name for the checkpoint.
+        id: u64,
+        /// The epoch that it closes.
+        epoch: u64,
+        /// The cores that are missing, ascending.
+        cores: Vec<u16>,
+    },
+
+    /// The checkpoint does not count: nothing was written, and the one before still does.
+    #[error("checkpoint {id} of epoch {epoch} does not count: {reason}")]
+    CheckpointRefused {
+        /// The caller's name for the checkpoint.
+        id: u64,
+        /// The epoch that it was to close.
+        epoch: u64,
+        /// Why it does not.
+        reason: String,
+    },
+
     /// An option or an argument that cannot be used.
     #[error("{what}")]
     InvalidArgument {
@@ -341,6 +375,18 @@ impl fmt::Display for Corruption {
                 "; durable up to {} by {}, so this is damage, not a torn write",
                 proof.durable_position, proof.witness
             )?;
+        }
+        Ok(())
+    }
+}
+
+struct CoreList<'a>(&'a [u16]);
+
+impl fmt::Display for CoreList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", if self.0.len() == 1 { "core" } else { "cores" })?;
+        for (index, core) in self.0.iter().enumerate() {
+            write!(f, "{}{core}", if index == 0 { " " } else { ", " })?;
         }
         Ok(())
     }

@@ -7,19 +7,24 @@ use std::sync::{Arc, LockResult, PoisonError, Weak};
 use std::time::Duration;
 
 use wal_entry::RecordBuffer;
-use wal_format::{LogId, Manifest};
+use wal_format::{CoreDirectory, LogId, Manifest, SegmentFile};
 use wal_recovery::ReplayPin;
 use wal_storage::{DirectoryLock, JobKind, Result, Storage, WalError};
 
+use crate::bell::Bell;
+use crate::checkpoint::OpenCheckpoint;
 use crate::committer::Committer;
 use crate::device::Device;
 use crate::directory_hold::{DirectoryHold, Held};
+use crate::epochs::{Barriers, HighestEpoch};
 use crate::manifest_store::ManifestStore;
 use crate::observer::{Observer, Stall};
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
 use crate::queue::{Goal, Queue, Turn, Wanted};
+use crate::release::{Pins, RetiredCore};
 use crate::segments::{Filling, Prepared, Segments};
+use crate::spans::Spans;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -35,7 +40,14 @@ pub(crate) struct LogShared {
     pub(crate) committer: Committer,
     manifest: ManifestStore,
     /// Held while what was recovered may still be replayed from its files.
-    replay_pin: ReplayPin,
+    pub(crate) replay_pin: ReplayPin,
+    pub(crate) pins: Pins,
+    pub(crate) highest_epoch: HighestEpoch,
+    pub(crate) open_checkpoint: OpenCheckpoint,
+    /// Rings for barriers, arrivals, and the ends of cores' logs.
+    pub(crate) bell: Bell,
+    /// Cores that have a log here, and no part in this opening.
+    pub(crate) retired: Vec<RetiredCore>,
     cores: Mutex<Vec<Weak<CoreLog>>>,
 }
 
@@ -47,6 +59,8 @@ pub(crate) struct CoreLog {
     pub(crate) observer: Arc<Observer>,
     pub(crate) queue: Queue,
     pub(crate) segments: Segments,
+    pub(crate) spans: Arc<Spans>,
+    pub(crate) barriers: Barriers,
     /// Locked by the thread that [claimed](Queue::claim) it, so that nobody ever waits here.
     device: Mutex<Device>,
     seat: Mutex<Seat>,
@@ -72,6 +86,8 @@ impl LogShared {
         log_id: LogId,
         manifest: ManifestStore,
         replay_pin: ReplayPin,
+        epoch: u64,
+        retired: Vec<RetiredCore>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|log| Self {
             storage,
@@ -80,6 +96,11 @@ impl LogShared {
             committer: Committer::new(log.clone()),
             manifest,
             replay_pin,
+            pins: Pins::default(),
+            highest_epoch: HighestEpoch::new(epoch),
+            open_checkpoint: OpenCheckpoint::default(),
+            bell: Bell::new(),
+            retired,
             cores: Mutex::new(Vec::new()),
         })
     }
@@ -96,11 +117,14 @@ impl LogShared {
     ///
     /// # Errors
     ///
-    /// [`WalError::StorageFull`] with nothing changed; after anything else every core of the log
-    /// is poisoned.
-    pub(crate) fn replace_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
-        self.manifest.replace(change).inspect_err(|cause| {
-            if !cause.is_storage_full() {
+    /// What `change` says, or [`WalError::StorageFull`], with nothing changed; after anything else
+    /// every core of the log is poisoned.
+    pub(crate) fn replace_manifest(
+        &self,
+        change: impl FnOnce(&mut Manifest) -> Result<()>,
+    ) -> Result<()> {
+        self.manifest.replace(change).inspect_err(|_| {
+            if let Some(cause) = self.manifest.failure() {
                 for core in self.cores() {
                     core.poison(cause.clone());
                 }
@@ -134,6 +158,7 @@ impl CoreLog {
         shared: &Arc<LogShared>,
         core: u16,
         open_batch: OpenBatch,
+        barriers: Barriers,
         segments: Segments,
         lock: DirectoryLock,
         life: u64,
@@ -142,6 +167,7 @@ impl CoreLog {
         let observer = Arc::clone(segments.observer());
         let device = Device::new(position, open_batch.last_epoch());
         let queue = Queue::new(core, Goal { position, sequence, life }, &shared.options);
+        let spans = Arc::clone(open_batch.spans());
         let seat = Seat { open_batch: Some(open_batch), shared_writers: 0, log_is_gone: false };
         let log = Arc::new(Self {
             core,
@@ -149,6 +175,8 @@ impl CoreLog {
             observer,
             queue,
             segments,
+            spans,
+            barriers,
             device: Mutex::new(device),
             seat: Mutex::new(seat),
             hold: DirectoryHold::new(lock),
@@ -315,6 +343,19 @@ impl CoreLog {
         });
     }
 
+    /// Has the background remove segments of a core that has no log in this opening.
+    pub(crate) fn remove_segments_of(self: &Arc<Self>, core: u16, segment_ids: Vec<u64>) {
+        // If there is no thread to be had, the next opening removes them.
+        let _ = self.spawn(JobKind::Prepare, Duration::ZERO, move |log| {
+            if let Ok(_held) = log.directory_lock() {
+                for &segment_id in &segment_ids {
+                    let name = format!("{}/{}", CoreDirectory(core), SegmentFile(segment_id));
+                    let _ = log.shared.storage.remove(&name);
+                }
+            }
+        });
+    }
+
     // ---- vouching ----
 
     /// Has the background vouch for what is durable once the core has been quiet for a second.
@@ -364,6 +405,7 @@ impl CoreLog {
             self.observer.poisoned(&cause);
         }
         self.segments.stop();
+        self.shared.bell.ring();
         // The caller itself may be at work, so nobody can be waited for.
         self.hold.let_go();
         self.queue.check().err().unwrap_or(cause)
@@ -386,7 +428,8 @@ impl CoreLog {
     /// # Errors
     ///
     /// As [`close`](Self::close), if that is what happened.
-    pub(crate) fn return_seat(self: &Arc<Self>, open_batch: OpenBatch) -> Result<()> {
+    pub(crate) fn return_seat(self: &Arc<Self>, mut open_batch: OpenBatch) -> Result<()> {
+        self.shared.open_checkpoint.before_return(self, &mut open_batch);
         let mut seat = self.seat();
         seat.open_batch = Some(open_batch);
         self.leave_seat(seat)
@@ -423,9 +466,19 @@ impl CoreLog {
         let mut seat = self.seat();
         seat.shared_writers = seat.shared_writers.saturating_sub(1);
         if seat.shared_writers == 0 {
+            let log_is_gone = seat.log_is_gone;
             // An error is in the poison, for whoever still holds a part of the log.
             let _ = self.leave_seat(seat);
+            if !log_is_gone {
+                self.shared.open_checkpoint.after_return(self);
+            }
         }
+    }
+
+    /// Whether nobody has the appender's half.
+    pub(crate) fn is_unused(&self) -> bool {
+        let seat = self.seat();
+        seat.open_batch.is_some() && seat.shared_writers == 0
     }
 
     /// The open batch is closed where it is, before anybody else gets at the seat: whoever asks
@@ -447,12 +500,40 @@ impl CoreLog {
         Ok(())
     }
 
-    /// Uses the open batch that is shared. Whatever `work` does, it must not wait for a leader.
+    /// Appends to the open batch where it is, once no buffer need be waited for, and returns what
+    /// covers that, and what `append` did. For the wait the open batch is given up: whoever leads
+    /// may want to close it.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::WriterTaken`] if a writer holds it; what `append` returns.
+    pub(crate) fn append_in_seat<T>(
+        self: &Arc<Self>,
+        record_bytes: usize,
+        append: impl Fn(&mut OpenBatch, &Arc<Self>) -> Result<T>,
+    ) -> Result<(Goal, T)> {
+        loop {
+            let tried = self.with_batch_in_seat(|open_batch| {
+                let buffers = open_batch.buffers_needed(self, record_bytes);
+                if buffers > 0 && self.queue.has_buffers(buffers).is_err() {
+                    return Ok(Err(buffers));
+                }
+                let appended = append(open_batch, self)?;
+                Ok(Ok((self.goal(open_batch), appended)))
+            })?;
+            match tried {
+                Ok(appended) => return Ok(appended),
+                Err(buffers) => self.await_buffers(buffers)?,
+            }
+        }
+    }
+
+    /// Uses the open batch where it is. Whatever `work` does, it must not wait for a leader.
     ///
     /// # Errors
     ///
     /// What `work` returns.
-    pub(crate) fn with_shared_batch<T>(
+    pub(crate) fn with_batch_in_seat<T>(
         &self,
         work: impl FnOnce(&mut OpenBatch) -> Result<T>,
     ) -> Result<T> {
@@ -489,6 +570,7 @@ impl CoreLog {
         self.segments.close();
         self.hold.let_go_and_wait();
         self.queue.close();
+        self.shared.bell.ring();
         closed
     }
 
@@ -501,6 +583,14 @@ impl CoreLog {
         }
         let mut side = self.device()?;
         side.vouch(self.shared.manifest_number(), true).map_err(|cause| self.poison(cause))
+    }
+
+    /// # Errors
+    ///
+    /// [`WalError::Poisoned`] or [`WalError::Closed`].
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.queue.check()?;
+        if self.queue.is_closed() { Err(self.shared.closed()) } else { Ok(()) }
     }
 
     /// Holds the directory for a piece of work.

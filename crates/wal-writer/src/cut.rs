@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use wal_format::{Cut, Manifest};
-use wal_recovery::find_boundary;
+use wal_recovery::{Committed, committed_between, find_boundary};
 use wal_storage::{Result, WalError};
 
 use crate::core_log::CoreLog;
@@ -23,6 +23,8 @@ pub(crate) struct PlannedCut<'a> {
     log: &'a Arc<CoreLog>,
     open_batch: &'a mut OpenBatch,
     place: Place,
+    /// What the commits below it come to.
+    committed: Committed,
     empties: bool,
     prepared: Prepared,
     /// From the first step to the last nobody else may have the directory.
@@ -50,13 +52,15 @@ pub(crate) fn plan_truncate<'a>(
     if position == open_batch.position() {
         return Ok(None);
     }
-    let checkpoint_position = checkpoint_position(&log.shared.manifest(), log.core);
-    if position < checkpoint_position {
-        return Err(WalError::BelowCheckpoint { core: log.core, position, checkpoint_position });
-    }
-    let boundary = find_boundary(&*log.shared.storage, log.core, open_batch.spans(), position)?;
+    let checkpoint_position = check_checkpoint(&log.shared.manifest(), log.core, position)?;
+    let (storage, spans) = (&log.shared.storage, open_batch.spans().all());
+    let boundary = find_boundary(&**storage, log.core, &spans, position)?;
+    let committed = match open_batch.committed() {
+        committed if committed.is_empty() => Committed::default(),
+        _ => committed_between(storage, log.core, &spans, checkpoint_position, position)?,
+    };
     let place = Place { position, sequence: boundary.sequence };
-    plan(log, open_batch, place, false).map(Some)
+    plan(log, open_batch, place, committed, false).map(Some)
 }
 
 /// Plans to empty the log, whatever a checkpoint says; `None` if it is empty, and nothing says
@@ -73,7 +77,8 @@ pub(crate) fn plan_reset<'a>(
     if is_empty && log.shared.manifest().checkpoint.is_none() {
         return Ok(None);
     }
-    plan(log, open_batch, Place { position: 0, sequence: 0 }, true).map(Some)
+    let place = Place { position: 0, sequence: 0 };
+    plan(log, open_batch, place, Committed::default(), true).map(Some)
 }
 
 /// Carries planned cuts out, all of them or none.
@@ -91,6 +96,10 @@ pub(crate) fn carry_out(cuts: Vec<PlannedCut<'_>>) -> Result<()> {
     };
     first.log.shared.replace_manifest(|manifest| {
         for cut in &cuts {
+            // A checkpoint may have been completed since the cut was planned.
+            if !cut.empties {
+                check_checkpoint(manifest, cut.log.core, cut.place.position)?;
+            }
             add_cut(&mut manifest.cuts, cut.entry());
             if cut.empties {
                 // A checkpoint or a release that still spoke of positions that are gone would
@@ -99,6 +108,7 @@ pub(crate) fn carry_out(cuts: Vec<PlannedCut<'_>>) -> Result<()> {
                 manifest.releases.retain(|release| release.core != cut.log.core);
             }
         }
+        Ok(())
     })?;
     let mut result = Ok(());
     for cut in cuts {
@@ -112,12 +122,13 @@ fn plan<'a>(
     log: &'a Arc<CoreLog>,
     open_batch: &'a mut OpenBatch,
     place: Place,
+    committed: Committed,
     empties: bool,
 ) -> Result<PlannedCut<'a>> {
     let held = log.directory_lock()?;
     // The segment comes first, so that a full disk changes nothing.
     let prepared = log.take_segment_behind_cut()?;
-    Ok(PlannedCut { log, open_batch, place, empties, prepared, _held: held })
+    Ok(PlannedCut { log, open_batch, place, committed, empties, prepared, _held: held })
 }
 
 impl PlannedCut<'_> {
@@ -134,10 +145,9 @@ impl PlannedCut<'_> {
 
     /// The manifest says that the log was cut: goes on in the new segment.
     fn start(self) -> Result<()> {
-        let Self { log, open_batch, place, prepared, .. } = self;
-        let before: Vec<u64> = open_batch.spans().iter().map(|span| span.segment_id).collect();
-        open_batch.cut(place.position, place.sequence);
-        let live = open_batch.spans().len();
+        let Self { log, open_batch, place, committed, empties, prepared, .. } = self;
+        let dead = open_batch.cut(place.position, place.sequence, committed);
+        log.barriers.cut(empties);
         let segment = open_batch.begin_segment(log, prepared);
         let mut device = log.device()?;
         device
@@ -149,7 +159,7 @@ impl PlannedCut<'_> {
             life: log.queue.life().wrapping_add(1),
         });
         drop(device);
-        log.recycle(before.into_iter().skip(live).collect());
+        log.recycle(dead);
         Ok(())
     }
 }
@@ -162,9 +172,15 @@ fn add_cut(cuts: &mut Vec<Cut>, new: Cut) {
     cuts.insert(place, new);
 }
 
-fn checkpoint_position(manifest: &Manifest, core: u16) -> u64 {
+/// Where the last checkpoint stands on this core, if `position` does not lie below.
+fn check_checkpoint(manifest: &Manifest, core: u16, position: u64) -> Result<u64> {
     let cores = manifest.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.cores);
-    cores.iter().find(|place| place.core == core).map_or(0, |place| place.position)
+    let place = cores.iter().find(|place| place.core == core);
+    let checkpoint_position = place.map_or(0, |place| place.position);
+    if position < checkpoint_position {
+        return Err(WalError::BelowCheckpoint { core, position, checkpoint_position });
+    }
+    Ok(checkpoint_position)
 }
 
 #[cfg(test)]

@@ -13,11 +13,16 @@
 
 mod adopt;
 mod batch;
+mod bell;
+mod block_on;
+mod checkpoint;
 mod committer;
 mod core_log;
 mod cut;
 mod device;
 mod directory_hold;
+mod disk_usage;
+mod epochs;
 mod external_sync;
 mod group_commit;
 mod header_blocks;
@@ -27,10 +32,12 @@ mod observer;
 mod open_batch;
 mod options;
 mod queue;
+mod release;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod segments;
 mod shared_writer;
+mod spans;
 mod sync;
 mod ticket;
 mod wait;
@@ -40,9 +47,13 @@ mod write_batch;
 mod writer;
 mod writers;
 
+pub use checkpoint::{CheckpointArrival, CheckpointDetails, PendingCheckpoint};
+pub use disk_usage::{CoreDiskUsage, DiskUsage};
+pub use epochs::{EpochReached, EpochWatch};
 pub use external_sync::{SyncRequest, Synced};
 pub use group_commit::GroupCommit;
 pub use options::LogOptions;
+pub use release::{Pin, PinReport};
 pub use shared_writer::SharedWriter;
 pub use ticket::SyncTicket;
 pub use wal::{CoreSelection, Wal};

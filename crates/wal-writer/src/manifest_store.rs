@@ -67,15 +67,16 @@ impl ManifestStore {
     ///
     /// # Errors
     ///
-    /// [`WalError::StorageFull`] if it needs more room than there is: nothing has changed then.
-    /// Anything else is final: every core must be poisoned.
-    pub(crate) fn replace(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+    /// What `change` says, and [`WalError::StorageFull`] if it needs more room than there is:
+    /// nothing has changed then. Anything else is [final](Self::failure): every core must be
+    /// poisoned.
+    pub(crate) fn replace(&self, change: impl FnOnce(&mut Manifest) -> Result<()>) -> Result<()> {
         let mut inner = self.lock();
         if let Some(cause) = &inner.failed {
             return Err(cause.clone());
         }
         let mut next = inner.manifest.clone();
-        change(&mut next);
+        change(&mut next)?;
         next.number += 1;
         let bytes = encode(&next)?;
         // Room first, behind the bytes that count, so that a full disk destroys nothing.
@@ -93,6 +94,11 @@ impl ManifestStore {
         self.number.store(next.number, Ordering::Release);
         inner.manifest = next;
         Ok(())
+    }
+
+    /// Why the manifest cannot be replaced any more.
+    pub(crate) fn failure(&self) -> Option<WalError> {
+        self.lock().failed.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

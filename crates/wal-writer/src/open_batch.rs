@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use wal_entry::{EntryClock, EntryRef, OperationRef};
+use wal_entry::{EntryClock, EntryRef, OperationRef, ReplayOrder};
 use wal_format::{
-    MARK_RECORD_BYTES, Predecessor, RECORD_HEADER_BYTES, RecordKind, SEAL_RECORD_BYTES, Start,
+    MARK_RECORD_BYTES, RECORD_HEADER_BYTES, RecordKind, SEAL_RECORD_BYTES, Start,
     encode_batch_entry_header, encode_record_header,
 };
-use wal_recovery::{RecoveredCore, SegmentSpan};
+use wal_recovery::{Committed, RecoveredCore, SegmentSpan};
 use wal_storage::{Result, WalError};
 
 use crate::batch::Batch;
 use crate::core_log::CoreLog;
 use crate::segments::{Filling, Prepared, Segment};
+use crate::spans::Spans;
 use crate::write_batch::WriteBatch;
 
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub(crate) struct OpenBatch {
     batch: Option<Batch>,
     /// The segment that records go to; `None` before this opening's first.
     segment: Option<Arc<Segment>>,
-    /// Every segment of the log, oldest first. The end of the last one is where the log ends.
-    spans: Vec<SegmentSpan>,
+    /// Every segment of the log that is still there.
+    spans: Arc<Spans>,
     position: u64,
     sequence: u64,
     /// The epoch of the last entry; later ones have at least this.
@@ -32,6 +33,8 @@ pub(crate) struct OpenBatch {
     /// The epoch of the next entry.
     epoch: u64,
     clock: EntryClock,
+    /// What the commits behind the last checkpoint come to.
+    committed: Committed,
     /// How often what was appended to the segment was to become durable.
     syncs_in_segment: u64,
     /// Whether the log that was found is known, by its vouch block, to end where it ends.
@@ -54,12 +57,13 @@ impl OpenBatch {
         Self {
             batch: None,
             segment: None,
-            spans: Vec::new(),
+            spans: Arc::new(Spans::new(Vec::new())),
             position: 0,
             sequence: 0,
             last_epoch: 0,
             epoch: 0,
             clock: EntryClock::starting_after(None),
+            committed: Committed::default(),
             syncs_in_segment: 0,
             closed_when_found: false,
         }
@@ -70,7 +74,8 @@ impl OpenBatch {
         let last_timestamp_ns =
             (found.last_timestamp_ns != i64::MIN).then_some(found.last_timestamp_ns);
         Self {
-            spans: found.spans.clone(),
+            spans: Arc::new(Spans::new(found.spans.clone())),
+            committed: found.committed.clone(),
             position: found.end_position,
             sequence: found.next_sequence,
             last_epoch: found.last_epoch,
@@ -102,12 +107,13 @@ impl OpenBatch {
     /// # Errors
     ///
     /// [`WalError::EpochRegressed`] if it is below the current one.
-    pub(crate) fn set_epoch(&mut self, core: u16, requested: u64) -> Result<()> {
+    pub(crate) fn set_epoch(&mut self, log: &CoreLog, requested: u64) -> Result<()> {
         let current = self.epoch;
         if requested < current {
-            return Err(WalError::EpochRegressed { core, requested, current });
+            return Err(WalError::EpochRegressed { core: log.core, requested, current });
         }
         self.raise_epoch(requested);
+        log.shared.highest_epoch.raise(requested);
         Ok(())
     }
 
@@ -116,13 +122,18 @@ impl OpenBatch {
         self.epoch = epoch;
     }
 
+    /// What the commits behind the last checkpoint come to, and perhaps some before it.
+    pub(crate) const fn committed(&self) -> &Committed {
+        &self.committed
+    }
+
     pub(crate) const fn clock(&self) -> &EntryClock {
         &self.clock
     }
 
     /// The segments of the log, the last one ending at [`position`](Self::position).
-    pub(crate) fn spans(&mut self) -> &[SegmentSpan] {
-        self.end_last_span();
+    pub(crate) fn spans(&self) -> &Arc<Spans> {
+        self.spans.note_end(self.position, self.sequence);
         &self.spans
     }
 
@@ -181,6 +192,7 @@ impl OpenBatch {
         self.position = batch.end_position;
         self.sequence += 1;
         self.last_epoch = epoch;
+        note_commit(&mut self.committed, &entry);
         match timestamp_ns {
             None => {
                 self.clock.next();
@@ -192,7 +204,8 @@ impl OpenBatch {
         Ok(position)
     }
 
-    /// Appends the barrier of the current epoch and leaves the epoch.
+    /// Appends the barrier of the current epoch and leaves the epoch. The bell is to be rung when no
+    /// lock is held any more.
     ///
     /// # Errors
     ///
@@ -202,7 +215,7 @@ impl OpenBatch {
         let next_epoch = epoch_behind(log.core, epoch)?;
         let barrier = OperationRef::EpochBarrier { epoch };
         let position = self.append(log, epoch, None, barrier, Room::Reserve)?;
-        self.raise_epoch(next_epoch);
+        self.leave_epoch(log, epoch, next_epoch);
         Ok(position)
     }
 
@@ -231,6 +244,7 @@ impl OpenBatch {
         let start = batch.buffer.len();
         let position = batch.end_position;
         let (mut sequence, mut clock) = (self.sequence, self.clock.clone());
+        let mut committed = Committed::default();
         let core_id = log.core;
         let epoch = self.epoch;
         batch.buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
@@ -240,6 +254,7 @@ impl OpenBatch {
             let header = encode_batch_entry_header(entry.archived_bytes());
             batch.buffer.extend_from_slice(&header.unwrap_or_default());
             entry.archive_into(&mut batch.buffer);
+            note_commit(&mut committed, &entry);
             sequence += 1;
         }
         let salt = batch.segment.salt();
@@ -266,7 +281,16 @@ impl OpenBatch {
         self.sequence = sequence;
         self.last_epoch = epoch;
         self.clock = clock;
+        self.committed.merge(&committed);
         Ok(position)
+    }
+
+    /// The barrier of `epoch` was appended: what comes next is of another one. The bell is to be
+    /// rung when no lock is held any more.
+    pub(crate) fn leave_epoch(&mut self, log: &CoreLog, epoch: u64, next_epoch: u64) {
+        self.raise_epoch(next_epoch);
+        log.barriers.appended(epoch, log.goal(self), &log.queue);
+        log.shared.highest_epoch.raise(next_epoch);
     }
 
     /// How many buffers must be had, at most, to append a record; 0 if it fits as things are.
@@ -310,31 +334,22 @@ impl OpenBatch {
         }
     }
 
-    /// Cuts the log back to a boundary. What was appended must all be durable, and the manifest
-    /// must say so already; nothing may be appended before a segment is
-    /// [begun](Self::begin_segment).
-    pub(crate) fn cut(&mut self, position: u64, sequence: u64) {
-        self.end_last_span();
-        self.spans.retain(|span| span.base_position < position);
-        if let Some(last) = self.spans.last_mut() {
-            last.end_position = position;
-            last.end_sequence = sequence;
-        }
+    /// Cuts the log back to a boundary, and returns the segments that are not part of it any more.
+    /// What was appended must all be durable, and the manifest must say so already; nothing may be
+    /// appended before a segment is [begun](Self::begin_segment).
+    pub(crate) fn cut(&mut self, position: u64, sequence: u64, committed: Committed) -> Vec<u64> {
         self.segment = None;
         self.position = position;
         self.sequence = sequence;
+        self.committed = committed;
+        self.spans.cut(position, sequence)
     }
 
     /// Goes on in a new segment.
     pub(crate) fn begin_segment(&mut self, log: &CoreLog, prepared: Prepared) -> Arc<Segment> {
-        self.end_last_span();
         let last_timestamp_ns = self.clock.last().unwrap_or(i64::MIN);
         let start = Start {
-            predecessor: self.spans.last().map(|span| Predecessor {
-                segment_id: span.segment_id,
-                salt: span.salt,
-                end_position: self.position,
-            }),
+            predecessor: self.spans().predecessor(),
             base_position: self.position,
             base_sequence: self.sequence,
             last_epoch: self.last_epoch,
@@ -342,7 +357,7 @@ impl OpenBatch {
             manifest_number: log.shared.manifest_number(),
         };
         let segment = Arc::new(Segment::new(prepared, start));
-        self.spans.push(SegmentSpan {
+        self.spans.begin(SegmentSpan {
             segment_id: segment.id(),
             salt: segment.salt(),
             size_bytes: segment.size_bytes(),
@@ -472,12 +487,14 @@ impl OpenBatch {
         self.batch = Some(batch);
         Ok(())
     }
+}
 
-    fn end_last_span(&mut self) {
-        if let Some(last) = self.spans.last_mut() {
-            last.end_position = self.position;
-            last.end_sequence = self.sequence;
-        }
+#[inline(always)]
+fn note_commit(committed: &mut Committed, entry: &EntryRef<'_>) {
+    if let OperationRef::Commit { offsets, watermark } = entry.operation {
+        let &EntryRef { epoch, timestamp_ns, core_id, sequence, .. } = entry;
+        let order = ReplayOrder { epoch, timestamp_ns, core_id, sequence };
+        committed.note(order, offsets.iter(), watermark);
     }
 }
 

@@ -26,6 +26,10 @@ pub struct LogOptions {
     /// rounded up to whole buffers, at least two. 4 MiB unless changed; memory that a burst needed
     /// is given up when the core has been quiet for a second.
     pub in_flight_bytes: usize,
+    /// How many files of segments that were given back are kept, per core, to be used again. A
+    /// recycled one costs no new space and is ready sooner. 2 unless changed: one to be prepared,
+    /// one behind it.
+    pub recycled_segments: usize,
     /// When a commit begins for those who wait for a ticket: as soon as the disk is free, unless
     /// changed.
     pub group_commit: GroupCommit,
@@ -40,6 +44,7 @@ impl Default for LogOptions {
             max_record_bytes: MAX_RECORD_BYTES_DEFAULT,
             batch_bytes: 256 * 1024,
             in_flight_bytes: 4 * 1024 * 1024,
+            recycled_segments: 2,
             group_commit: GroupCommit::default(),
             recovery_mode: RecoveryMode::TornTail,
         }

@@ -209,9 +209,6 @@ struct Spare {
 /// From here on it takes longer to write as many zeroes than to sync metadata.
 const BATCHED_BYTES_PER_SYNC: u64 = 128 * 1024;
 
-/// How many freed files are kept for recycling: one to be prepared, one behind it.
-const SPARES_MAX: usize = 2;
-
 impl Segments {
     /// `highest_id` is the highest number that the core's log must not use again.
     pub(crate) fn new(
@@ -311,7 +308,7 @@ impl Segments {
             if take_start(&*self.storage, &name).is_err() {
                 continue;
             }
-            let room = self.lock().spares.len() + renamed.len() < SPARES_MAX;
+            let room = self.lock().spares.len() + renamed.len() < self.options.recycled_segments;
             let size_bytes = if room { self.full_size_of(&name) } else { None };
             let Some(size_bytes) = size_bytes else {
                 let _ = self.storage.remove(&name);

@@ -96,7 +96,9 @@ impl SharedWriter {
     /// As there.
     pub fn append_epoch_barrier(&self) -> Result<SyncTicket> {
         let record_bytes = record_bytes(OperationRef::EpochBarrier { epoch: 0 });
-        self.append_with(record_bytes, OpenBatch::append_epoch_barrier)
+        let ticket = self.append_with(record_bytes, OpenBatch::append_epoch_barrier)?;
+        self.log.shared.bell.ring();
+        Ok(ticket)
     }
 
     /// Appends all operations of `batch` in one record: after a crash all of them are there, or
@@ -120,7 +122,7 @@ impl SharedWriter {
     /// [`WalError::Poisoned`](wal_storage::WalError::Poisoned).
     pub fn sync(&self) -> Result<()> {
         self.log.queue.check()?;
-        let goal = self.log.with_shared_batch(|open_batch| Ok(self.log.goal(open_batch)))?;
+        let goal = self.log.with_batch_in_seat(|open_batch| Ok(self.log.goal(open_batch)))?;
         self.log.lead_to(goal, Wanted::Now, None).map(|_| ())
     }
 
@@ -168,7 +170,7 @@ impl SharedWriter {
     ///
     /// [`WalError::EpochRegressed`](wal_storage::WalError::EpochRegressed) if `epoch` is below the current one.
     pub fn set_epoch(&self, epoch: u64) -> Result<()> {
-        self.log.with_shared_batch(|open_batch| open_batch.set_epoch(self.log.core, epoch))
+        self.log.with_batch_in_seat(|open_batch| open_batch.set_epoch(&self.log, epoch))
     }
 
     /// How often an append had to wait: for a buffer, and for a segment that was not ready.
@@ -184,33 +186,23 @@ impl SharedWriter {
         })
     }
 
-    /// Appends once no buffer need be waited for. For the wait the open batch is given up: whoever
-    /// leads may want to close it.
+    pub(crate) const fn log(&self) -> &Arc<CoreLog> {
+        &self.log
+    }
+
     fn append_with(
         &self,
         record_bytes: usize,
         append: impl Fn(&mut OpenBatch, &Arc<CoreLog>) -> Result<u64>,
     ) -> Result<SyncTicket> {
-        loop {
-            let tried = self.log.with_shared_batch(|open_batch| {
-                let buffers = open_batch.buffers_needed(&self.log, record_bytes);
-                if buffers > 0 && self.log.queue.has_buffers(buffers).is_err() {
-                    return Ok(Err(buffers));
-                }
-                append(open_batch, &self.log)?;
-                Ok(Ok(self.log.goal(open_batch)))
-            })?;
-            match tried {
-                Ok(goal) => return Ok(SyncTicket::new(&self.log, goal)),
-                Err(buffers) => self.log.await_buffers(buffers)?,
-            }
-        }
+        let (goal, _) = self.log.append_in_seat(record_bytes, append)?;
+        Ok(SyncTicket::new(&self.log, goal))
     }
 
     /// What the open batch says of itself.
     fn look(&self, look: impl FnOnce(&OpenBatch) -> u64) -> u64 {
         // It is there for as long as there is a handle.
-        self.log.with_shared_batch(|open_batch| Ok(look(open_batch))).unwrap_or_default()
+        self.log.with_batch_in_seat(|open_batch| Ok(look(open_batch))).unwrap_or_default()
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use wal_format::{CoreDirectory, Features, LogId, Manifest, ManifestSlot, Membership};
+use wal_format::{Checkpoint, CoreDirectory, Features, LogId, Manifest, ManifestSlot, Membership};
 use wal_recovery::{OtherSegmentKind, RecoveredCore, RecoveredLog, Recovery, SlotState, recover};
 use wal_storage::{Corruption, DirectoryLock, Result, Storage, WalError};
 
 use crate::adopt::adopt;
+use crate::checkpoint::{self, PendingCheckpoint};
 use crate::core_log::{CoreLog, LogShared};
+use crate::disk_usage::{self, DiskUsage};
+use crate::epochs::{Barriers, EpochWatch};
 use crate::lead::lead_all_to;
 use crate::manifest_store::ManifestStore;
 use crate::observer::Observer;
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
+use crate::release::{Pin, PinReport, RetiredCore};
 use crate::segments::{Segments, take_start};
 use crate::shared_writer::SharedWriter;
 use crate::watch::SyncedWatch;
@@ -36,7 +40,6 @@ pub enum CoreSelection {
 pub struct Wal {
     shared: Arc<LogShared>,
     cores: Vec<Arc<CoreLog>>,
-    epoch: u64,
 }
 
 impl Wal {
@@ -75,7 +78,10 @@ impl Wal {
         let manifest = open_manifest(&*storage, &recovered, selection, epoch)?;
         make_core_directories(&*storage, &member_cores)?;
         let log_id = manifest.manifest().log_id;
-        let shared = LogShared::new(storage, options, log_id, manifest, replay.pin());
+        let retired = recovered.cores.iter().filter(|found| !member_cores.contains(&found.core));
+        let retired = retired.filter_map(RetiredCore::new).collect();
+        let shared =
+            LogShared::new(storage, options, log_id, manifest, replay.pin(), epoch, retired);
         change_manifest_if_needed(&shared, &recovered, selection, epoch)?;
         remove_leftovers(&shared, &recovered);
 
@@ -87,7 +93,7 @@ impl Wal {
         for core in &cores {
             core.prepare_ahead();
         }
-        Ok((Self { shared, cores, epoch }, replay))
+        Ok((Self { shared, cores }, replay))
     }
 
     /// Takes a core's writer, to be moved to the core's thread. Once it is dropped there, it can
@@ -151,11 +157,57 @@ impl Wal {
         u32::try_from(self.cores.len()).unwrap_or(u32::MAX)
     }
 
-    /// The epoch that writers begin with in this opening: one above the highest that any entry has,
-    /// so that entries of different openings can be told apart; 0 in an empty log.
+    /// The highest epoch that any writer has reached. Each opening begins with one above the
+    /// highest that any entry has, so that entries of different openings can be told apart; an
+    /// empty log with 0.
     #[must_use]
-    pub const fn epoch(&self) -> u64 {
-        self.epoch
+    pub fn epoch(&self) -> u64 {
+        self.shared.highest_epoch.get()
+    }
+
+    /// Which epochs are complete on all cores, to be looked at from anywhere.
+    #[must_use]
+    pub fn watch_epochs(&self) -> EpochWatch {
+        EpochWatch::new(&self.shared, &self.cores)
+    }
+
+    /// Begins a checkpoint of everything up to the epoch that is now the [highest](Self::epoch), to
+    /// which cores that are behind will be raised. `id` is the caller's name for it.
+    ///
+    /// A core whose writer nobody has is arrived for, now or when it is given back.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::CheckpointOpen`] if there is one already; [`WalError::CheckpointRefused`] if the
+    /// epoch is not above the last checkpoint's; [`WalError::Poisoned`], [`WalError::Closed`].
+    pub fn begin_checkpoint(&self, id: u64) -> Result<PendingCheckpoint> {
+        checkpoint::begin(&self.shared, &self.cores, id)
+    }
+
+    /// The last checkpoint that was completed, in this opening or before.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Option<Checkpoint> {
+        self.shared.manifest().checkpoint
+    }
+
+    /// Keeps all segments that are still there from being given back.
+    pub fn pin(&self, name: &str) -> Pin {
+        self.shared.pins.pin(&self.shared, name)
+    }
+
+    /// What keeps segments from being given back, the replay of what was recovered among them.
+    #[must_use]
+    pub fn pins(&self) -> Vec<PinReport> {
+        self.shared.pin_reports()
+    }
+
+    /// How much of the disk the log takes, file by file.
+    ///
+    /// # Errors
+    ///
+    /// Whatever listing the directory says.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        disk_usage::measure(&self.shared, &self.cores)
     }
 
     /// The log's id, made once.
@@ -383,6 +435,7 @@ fn change_manifest_if_needed(
             manifest.members.retain(|members| members.first_epoch < epoch);
             manifest.members.push(membership);
         }
+        Ok(())
     })
 }
 
@@ -436,9 +489,11 @@ fn open_core(
         used_id.max(dead_id.unwrap_or(0)),
     );
     let mut open_batch = found.map_or_else(OpenBatch::empty, OpenBatch::behind);
+    let checkpoint = shared.manifest().checkpoint.map(|checkpoint| checkpoint.epoch);
+    let barriers = Barriers::new(found.and_then(|found| found.barrier_epoch), checkpoint);
     open_batch.raise_epoch(epoch.max(open_batch.epoch()));
     let life = u64::from_le_bytes(life);
-    Ok(CoreLog::new(shared, core, open_batch, segments, Arc::clone(lock), life))
+    Ok(CoreLog::new(shared, core, open_batch, barriers, segments, Arc::clone(lock), life))
 }
 
 /// The highest segment that holds a part of the log; what lies above was prepared and never

@@ -4,14 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use wal_storage::Result;
 
+use crate::block_on::block_on;
 use crate::core_log::CoreLog;
 use crate::queue::{Goal, WakerKey};
-use crate::sync::{Instant, Thread, current, park, park_timeout};
+use crate::sync::Instant;
 
 /// Watches how far a core's log is durable, from any thread, and makes nothing durable itself.
 ///
@@ -77,19 +78,8 @@ impl SyncedWatch {
     }
 
     fn wait_until(&self, position: u64, deadline: Option<Instant>) -> Result<bool> {
-        let waker = Waker::from(Arc::new(Unpark(current())));
-        let mut context = Context::from_waker(&waker);
-        let mut reached = self.reached(position);
-        loop {
-            if let Poll::Ready(settled) = Pin::new(&mut reached).poll(&mut context) {
-                return settled.map(|()| true);
-            }
-            match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => park(),
-                Some(Duration::ZERO) => return Ok(false),
-                Some(rest) => park_timeout(rest),
-            }
-        }
+        let settled = block_on(&mut self.reached(position), deadline);
+        settled.map_or(Ok(false), |settled| settled.map(|()| true))
     }
 }
 
@@ -164,14 +154,5 @@ impl fmt::Debug for Reached {
             .field("core_id", &self.log.core)
             .field("position", &self.position)
             .finish_non_exhaustive()
-    }
-}
-
-/// Wakes a thread that parks.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

@@ -162,7 +162,9 @@ impl CoreWalWriter {
     ///
     /// As [`append_put`](Self::append_put).
     pub fn append_epoch_barrier(&mut self) -> Result<u64> {
-        self.open_batch.append_epoch_barrier(&self.log)
+        let position = self.open_batch.append_epoch_barrier(&self.log)?;
+        self.log.shared.bell.ring();
+        Ok(position)
     }
 
     /// Appends all operations of `batch` in one record and returns its position: after a crash all
@@ -190,6 +192,7 @@ impl CoreWalWriter {
         let barrier = matches!(entry.operation, WalOperation::EpochBarrier { .. });
         let epoch = if barrier { epoch_behind(self.log.core, entry.epoch)? } else { entry.epoch };
         let room = if barrier { Room::Reserve } else { Room::Ordinary };
+        let before = self.epoch();
         let position = self.open_batch.append(
             &self.log,
             entry.epoch,
@@ -197,7 +200,12 @@ impl CoreWalWriter {
             entry.operation.borrowed(),
             room,
         )?;
-        self.open_batch.raise_epoch(epoch);
+        if barrier {
+            self.open_batch.leave_epoch(&self.log, entry.epoch, epoch);
+            self.log.shared.bell.ring();
+        } else if epoch > before {
+            self.open_batch.set_epoch(&self.log, epoch)?;
+        }
         Ok(position)
     }
 
@@ -379,7 +387,7 @@ impl CoreWalWriter {
     ///
     /// [`WalError::EpochRegressed`] if `epoch` is below the current one.
     pub fn set_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.open_batch.set_epoch(self.log.core, epoch)
+        self.open_batch.set_epoch(&self.log, epoch)
     }
 
     /// The sequence that the next entry gets: how many entries the log has had.
@@ -421,6 +429,10 @@ impl CoreWalWriter {
 
     pub(crate) const fn log(&self) -> &Arc<CoreLog> {
         &self.log
+    }
+
+    pub(crate) const fn parts(&mut self) -> (&Arc<CoreLog>, &mut OpenBatch) {
+        (&self.log, &mut self.open_batch)
     }
 
     fn submit_now(&mut self) -> Result<SyncTicket> {

@@ -97,6 +97,7 @@ impl CoreRecovery<'_> {
             durable_position: self.claims.largest_position(),
             closed,
             entries: self.entries,
+            committed: self.committed,
             ending,
         })
     }

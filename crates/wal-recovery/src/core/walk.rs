@@ -1,11 +1,13 @@
 //! The walk over one core's chain: every segment scanned, up to the place where the log ends.
 
-use wal_format::BLOCK_BYTES;
+use wal_entry::EntryView;
+use wal_format::{BLOCK_BYTES, BatchEntries};
 use wal_storage::{Corruption, Result, WalError};
 
 use super::{CoreRecovery, Found, SegmentSpan, Stopped};
 use crate::chain::Member;
 use crate::claims::search_marks;
+use crate::committed::Committed;
 use crate::directory::segment_name;
 use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop};
 use crate::verdict::{At, Decision, Following, judge};
@@ -123,13 +125,27 @@ impl CoreRecovery<'_> {
         let place = SegmentPlace::new(member.header, member.start.base_position);
         let cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
         let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
-        let entries = &mut self.entries;
+        let (entries, committed) = (&mut self.entries, &mut self.committed);
         loop {
-            scan.run(|_| true, |_, _| *entries += 1);
-            let position = scan.progress().position;
+            scan.run(
+                |_| true,
+                |_, entry| {
+                    *entries += 1;
+                    committed.note_entry(&entry);
+                },
+            );
+            let Progress { position, commits, .. } = scan.progress();
             match scan.next()? {
-                Next::Entry(..) => *entries += 1,
-                Next::Batch { entry_count, .. } => *entries += entry_count,
+                Next::Entry(entry, _) => {
+                    *entries += 1;
+                    committed.note_entry(&entry);
+                }
+                Next::Batch { payload, entry_count } => {
+                    *entries += entry_count;
+                    if scan.progress().commits > commits {
+                        note_commits_of_batch(scan.bytes(&payload), committed);
+                    }
+                }
                 Next::Mark(mark) => {
                     self.claims.add_mark(mark, place.segment_id, position, u64::MAX);
                 }
@@ -219,6 +235,15 @@ impl CoreRecovery<'_> {
         let (label, decision) = judge(&self.evidence(&stopped, Following::Absent));
         debug_assert_eq!(decision, Decision::Error, "{label}");
         self.damage(&stopped, None)
+    }
+}
+
+/// The batch has been checked.
+fn note_commits_of_batch(payload: &[u8], committed: &mut Committed) {
+    for archive in BatchEntries::new(payload).flatten() {
+        if let Ok(entry) = EntryView::access(archive) {
+            committed.note_entry(&entry);
+        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! The segments that hold a core's log while it is open: appending adds to them, a cut and a release
+//! take away.
+
+use std::sync::PoisonError;
+
+use wal_format::Predecessor;
+use wal_recovery::SegmentSpan;
+
+use crate::sync::{Mutex, MutexGuard};
+
+/// Oldest first. Of the last one, the end is known only when it was [noted](Self::note_end).
+///
+/// Touched once per segment: the lock is short, and holds no other.
+#[derive(Debug)]
+pub(crate) struct Spans(Mutex<Vec<SegmentSpan>>);
+
+impl Spans {
+    pub(crate) const fn new(spans: Vec<SegmentSpan>) -> Self {
+        Self(Mutex::new(spans))
+    }
+
+    pub(crate) fn all(&self) -> Vec<SegmentSpan> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// What a segment that goes on at the noted end names as the one before.
+    pub(crate) fn predecessor(&self) -> Option<Predecessor> {
+        self.lock().last().map(|span| Predecessor {
+            segment_id: span.segment_id,
+            salt: span.salt,
+            end_position: span.end_position,
+        })
+    }
+
+    /// The log ends here by now.
+    pub(crate) fn note_end(&self, position: u64, sequence: u64) {
+        if let Some(last) = self.lock().last_mut() {
+            last.end_position = position;
+            last.end_sequence = sequence;
+        }
+    }
+
+    pub(crate) fn begin(&self, span: SegmentSpan) {
+        self.lock().push(span);
+    }
+
+    /// Cuts the log back, and returns the segments that are not part of it any more.
+    pub(crate) fn cut(&self, position: u64, sequence: u64) -> Vec<u64> {
+        let mut spans = self.lock();
+        let live = spans.partition_point(|span| span.base_position < position);
+        let dead = spans.drain(live..).map(|span| span.segment_id).collect();
+        if let Some(last) = spans.last_mut() {
+            last.end_position = position;
+            last.end_sequence = sequence;
+        }
+        dead
+    }
+
+    /// Lets go of the segments that end at `position` or below, and returns them. The last one
+    /// stays: only the start of a later one says where the log goes on.
+    pub(crate) fn release_below(&self, position: u64) -> Vec<u64> {
+        let mut spans = self.lock();
+        let last = spans.len().saturating_sub(1);
+        let released = spans.iter().take(last).take_while(|span| span.end_position <= position);
+        let count = released.count();
+        spans.drain(..count).map(|span| span.segment_id).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<SegmentSpan>> {
+        // Every change is whole at each step, so a panic elsewhere harms nothing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Segments 1, 2, … with these bounds.
+    fn spans(bounds: &[u64]) -> Spans {
+        let span = |(segment_id, bounds): (u64, &[u64])| SegmentSpan {
+            segment_id,
+            salt: 0,
+            size_bytes: 0,
+            max_record_bytes: 0,
+            base_position: bounds[0],
+            base_sequence: 0,
+            last_epoch: 0,
+            last_timestamp_ns: 0,
+            end_position: bounds[1],
+            end_sequence: 0,
+        };
+        Spans::new((1..).zip(bounds.windows(2)).map(span).collect())
+    }
+
+    fn ids(spans: &Spans) -> Vec<u64> {
+        spans.all().iter().map(|span| span.segment_id).collect()
+    }
+
+    #[test]
+    fn a_segment_is_released_when_all_of_it_lies_below_and_another_follows() {
+        let spans = spans(&[0, 100, 200, 300]);
+        assert_eq!(spans.release_below(99), []);
+        assert_eq!(spans.release_below(100), [1]);
+        assert_eq!(spans.release_below(299), [2]);
+        assert_eq!(spans.release_below(300), []);
+        assert_eq!(ids(&spans), [3]);
+    }
+
+    #[test]
+    fn a_cut_takes_what_begins_behind_it_and_ends_what_it_falls_into() {
+        let spans = spans(&[0, 100, 200, 300]);
+        assert_eq!(spans.cut(150, 7), [3]);
+        assert_eq!(spans.predecessor().map(|before| before.end_position), Some(150));
+        assert_eq!(spans.cut(100, 5), [2]);
+        assert_eq!(spans.cut(0, 0), [1]);
+        assert!(spans.is_empty() && spans.predecessor().is_none());
+    }
+}

@@ -1,0 +1,486 @@
+//! Goal: a checkpoint counts for all cores or for none whenever the power fails, gives back what lies
+//! behind it and nothing else, and says who is missing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wal_entry::Offsets;
+use wal_format::Checkpoint;
+use wal_recovery::{Recovery, RecoveryMode, recover, verify};
+use wal_sim::{CrashPlan, SimStorage};
+use wal_storage::{Storage, WalError};
+use wal_writer::{
+    CheckpointDetails, CoreSelection, CoreWalWriter, CoreWriters, LogOptions, PendingCheckpoint,
+    Wal,
+};
+
+const SEGMENT_BYTES: u64 = 32 * 1024;
+
+fn options() -> LogOptions {
+    LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        max_record_bytes: 8192,
+        batch_bytes: 4096,
+        in_flight_bytes: 8192,
+        ..LogOptions::default()
+    }
+}
+
+fn open(disk: &SimStorage, cores: u16) -> (Wal, Recovery) {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    Wal::open(storage, options(), CoreSelection::First(cores)).unwrap()
+}
+
+/// A new log, without the replay of nothing, which would pin it.
+fn new_log(cores: u16) -> (SimStorage, Wal) {
+    let disk = SimStorage::new(1);
+    let (wal, _) = open(&disk, cores);
+    (disk, wal)
+}
+
+fn fill(writer: &mut CoreWalWriter, entries: u32) {
+    for n in 0..entries {
+        writer.append_put(&n.to_le_bytes(), &[7; 500]).unwrap();
+    }
+    writer.sync().unwrap();
+}
+
+fn fill_all(writers: &mut CoreWriters, entries: u32) {
+    writers.iter_mut().for_each(|writer| fill(writer, entries));
+}
+
+/// All cores arrive, and the checkpoint is completed with what the commits say.
+fn checkpoint(wal: &Wal, writers: &mut CoreWriters, id: u64) {
+    let pending = wal.begin_checkpoint(id).unwrap();
+    arrive_all(&pending, writers);
+    pending.complete(CheckpointDetails::default()).unwrap();
+}
+
+fn arrive_all(pending: &PendingCheckpoint, writers: &mut CoreWriters) {
+    let arrival = pending.arrival();
+    for writer in writers.iter_mut() {
+        arrival.arrive(writer).unwrap();
+    }
+}
+
+fn segment_files(disk: &SimStorage) -> usize {
+    disk.names().iter().filter(|name| name.ends_with(".wal")).count()
+}
+
+fn checkpoint_on(disk: &SimStorage) -> Option<Checkpoint> {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let log = recover(&storage, RecoveryMode::TornTail).unwrap();
+    log.manifest.and_then(|manifest| manifest.checkpoint)
+}
+
+fn replayed(recovery: &Recovery) -> usize {
+    recovery.entries().unwrap().iter().filter(|entry| entry.is_put()).count()
+}
+
+fn sources(checkpoint: &Checkpoint) -> Vec<(&str, u64)> {
+    checkpoint.source_offsets.iter().map(|known| (known.source.as_str(), known.offset)).collect()
+}
+
+#[test]
+fn what_lies_behind_a_checkpoint_is_given_back_and_what_comes_after_it_is_replayed() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 300);
+    disk.run_jobs();
+    let before = segment_files(&disk);
+    checkpoint(&wal, &mut writers, 7);
+    disk.run_jobs();
+    assert!(segment_files(&disk) + 8 < before, "{} of {before}", segment_files(&disk));
+    fill_all(&mut writers, 5);
+    drop(writers);
+    wal.close().unwrap();
+
+    let (wal, recovery) = open(&disk, 2);
+    assert_eq!(replayed(&recovery), 10);
+    assert!(replayed(&recovery.clone().from_start()) >= 10);
+    let known = wal.last_checkpoint().unwrap();
+    assert_eq!((known.id, known.epoch, known.cores.len()), (7, 0, 2));
+    assert_eq!(recovery.report().checkpoint.map(|report| report.id), Some(7));
+    assert_eq!(wal.epoch(), 2);
+}
+
+#[test]
+fn power_loss_at_any_moment_leaves_the_old_checkpoint_or_the_new_one_and_all_that_follows_it() {
+    const BEHIND: usize = 6;
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 150);
+    checkpoint(&wal, &mut writers, 1);
+    fill_all(&mut writers, 150);
+    disk.run_jobs();
+    disk.snapshot_each_change(true);
+    checkpoint(&wal, &mut writers, 2);
+    disk.run_jobs();
+    fill_all(&mut writers, 3);
+    disk.run_jobs();
+    disk.snapshot_each_change(false);
+    let mut seen = BTreeSet::new();
+    for (number, moment) in disk.take_snapshots() {
+        for plan in [
+            CrashPlan::lose_everything_unsynced(),
+            CrashPlan::keep_everything(),
+            CrashPlan::random(number),
+            CrashPlan::random(number + 1_000_000),
+        ] {
+            let crashed = moment.crash(plan);
+            let (wal, recovery) = open(&crashed, 2);
+            let id = wal.last_checkpoint().unwrap().id;
+            let entries = replayed(&recovery);
+            match id {
+                1 => assert!((300..=300 + BEHIND).contains(&entries), "{number}: {entries}"),
+                2 => assert!(entries <= BEHIND, "{number}: {entries}"),
+                other => panic!("checkpoint {other}"),
+            }
+            seen.insert(id);
+            // The log goes on, and the next checkpoint gives back what this one could not.
+            drop(recovery);
+            let mut writers = wal.writers().unwrap();
+            fill_all(&mut writers, 2);
+            checkpoint(&wal, &mut writers, 3);
+            crashed.run_jobs();
+            drop(writers);
+            wal.close().unwrap();
+            assert!(verify(&(Arc::new(crashed.clone()) as Arc<dyn Storage>)).unwrap().is_sound());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn a_hundred_checkpoints_take_no_more_space_than_a_few() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    let mut highest_bytes = 0;
+    for id in 0..100 {
+        fill_all(&mut writers, 60);
+        checkpoint(&wal, &mut writers, id);
+        disk.run_jobs();
+        if id >= 10 {
+            highest_bytes = highest_bytes.max(wal.disk_usage().unwrap().total_bytes());
+        }
+    }
+    // Per core: the one in use and the one before, one prepared, two kept to be recycled.
+    let bound = 2 * 5 * SEGMENT_BYTES + wal.disk_usage().unwrap().manifest_bytes;
+    assert!(highest_bytes <= bound, "{highest_bytes} of {bound}");
+}
+
+#[test]
+fn as_many_files_are_kept_to_be_recycled_as_the_option_says() {
+    for kept in [0, 1, 4] {
+        let disk = SimStorage::new(1);
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        let options = LogOptions { recycled_segments: kept, ..options() };
+        let (wal, _) = Wal::open(storage, options, CoreSelection::First(1)).unwrap();
+        let mut writers = wal.writers().unwrap();
+        fill_all(&mut writers, 500);
+        checkpoint(&wal, &mut writers, 1);
+        disk.run_jobs();
+        let usage = wal.disk_usage().unwrap().cores[0];
+        assert_eq!(usage.live_segments, 1);
+        // And the one that is prepared.
+        assert_eq!(usage.other_files, kept as u64 + 1, "{kept}");
+    }
+}
+
+#[test]
+fn a_core_that_does_not_arrive_is_named_and_the_checkpoint_stays_open() {
+    let (disk, wal) = new_log(3);
+    let mut writers = wal.writers().unwrap().into_writers();
+    let pending = wal.begin_checkpoint(1).unwrap();
+    pending.arrival().arrive(&mut writers[1]).unwrap();
+    assert_eq!(pending.missing(), [0, 1, 2], "it is submitted, and not durable yet");
+    disk.run_jobs();
+    let error = pending.wait_timeout(Duration::ZERO).unwrap_err();
+    assert!(
+        matches!(&error, WalError::CheckpointIncomplete { cores, .. } if *cores == [0, 2]),
+        "{error}"
+    );
+    assert!(error.to_string().contains("cores 0, 2"), "{error}");
+    for writer in [0, 2] {
+        pending.arrival().arrive(&mut writers[writer]).unwrap();
+    }
+    pending.complete(CheckpointDetails::default()).unwrap();
+}
+
+#[test]
+fn a_core_whose_writer_nobody_has_is_arrived_for_also_if_it_is_given_back_later() {
+    let (_disk, wal) = new_log(4);
+    let mut taken = wal.writer(0).unwrap();
+    let given_back = wal.writer(1).unwrap();
+    let shared = wal.shared_writer(2).unwrap();
+    let pending = wal.begin_checkpoint(1).unwrap();
+    assert_eq!(wal.writer(3).unwrap().epoch(), 1, "nobody had it");
+    pending.arrival().arrive(&mut taken).unwrap();
+    drop(given_back);
+    drop(shared);
+    pending.wait_timeout(Duration::from_secs(60)).unwrap();
+    assert!(pending.missing().is_empty());
+}
+
+#[test]
+fn threads_that_share_a_core_arrive_together_and_once() {
+    let (_disk, wal) = new_log(1);
+    let shared = wal.shared_writer(0).unwrap();
+    drop(shared.append_put(b"before", b"1").unwrap());
+    let pending = wal.begin_checkpoint(1).unwrap();
+    let first = pending.arrival().arrive_shared(&shared).unwrap();
+    drop(shared.append_put(b"behind", b"1").unwrap());
+    assert_eq!(pending.arrival().arrive_shared(&shared.clone()).unwrap(), first);
+    pending.complete(CheckpointDetails::default()).unwrap();
+    assert_eq!(wal.last_checkpoint().unwrap().cores[0].position, first);
+    assert_eq!(shared.epoch(), 1);
+}
+
+#[test]
+fn there_is_one_checkpoint_at_a_time_and_a_dropped_one_leaves_nothing_but_barriers() {
+    let (disk, wal) = new_log(1);
+    let mut writer = wal.writer(0).unwrap();
+    fill(&mut writer, 10);
+    let pending = wal.begin_checkpoint(1).unwrap();
+    let refused = wal.begin_checkpoint(2).unwrap_err();
+    assert!(matches!(refused, WalError::CheckpointOpen { id: 1, epoch: 0 }), "{refused}");
+    let arrival = pending.arrival();
+    arrival.arrive(&mut writer).unwrap();
+    drop(pending);
+    writer.sync().unwrap();
+    assert_eq!(checkpoint_on(&disk), None);
+
+    let next = wal.begin_checkpoint(3).unwrap();
+    assert_eq!(next.epoch(), 1);
+}
+
+#[test]
+fn an_arrival_with_another_logs_writer_or_after_the_end_is_refused() {
+    let (_disk, wal) = new_log(2);
+    let (_other_disk, other) = new_log(1);
+    let mut writers = wal.writers().unwrap().into_writers();
+    let pending = wal.begin_checkpoint(1).unwrap();
+    let refused = pending.arrival().arrive(&mut other.writer(0).unwrap()).unwrap_err();
+    assert!(matches!(refused, WalError::InvalidArgument { .. }), "{refused}");
+    let arrival = pending.arrival();
+    drop(pending);
+    let refused = arrival.arrive(&mut writers[0]).unwrap_err();
+    assert!(matches!(refused, WalError::CheckpointRefused { .. }), "{refused}");
+    assert_eq!(writers[0].sequence(), 0, "nothing was logged");
+}
+
+#[test]
+fn a_core_that_is_cut_after_it_arrived_spoils_the_checkpoint_and_a_later_cut_below_it_is_refused() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 10);
+    let middle = writers.positions();
+    fill_all(&mut writers, 10);
+    let pending = wal.begin_checkpoint(1).unwrap();
+    arrive_all(&pending, &mut writers);
+    writers.writer(1).unwrap().truncate(middle[1]).unwrap();
+    let refused = pending.complete(CheckpointDetails::default()).unwrap_err();
+    assert!(refused.to_string().contains("core 1 was cut"), "{refused}");
+    assert_eq!(checkpoint_on(&disk), None);
+
+    checkpoint(&wal, &mut writers, 2);
+    let refused = writers.writer(0).unwrap().truncate(middle[0]).unwrap_err();
+    assert!(matches!(refused, WalError::BelowCheckpoint { core: 0, .. }), "{refused}");
+    writers.reset().unwrap();
+    assert_eq!(checkpoint_on(&disk), None);
+    fill_all(&mut writers, 10);
+    checkpoint(&wal, &mut writers, 3);
+    assert_eq!(checkpoint_on(&disk).unwrap().id, 3);
+}
+
+#[test]
+fn offsets_are_gathered_from_the_commits_before_the_barriers_of_all_cores() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    let commit = |writers: &mut CoreWriters, core, source, offset, watermark| {
+        let offsets = Offsets::try_from_pairs([(source, offset)]).unwrap();
+        writers.writer(core).unwrap().append_commit(&offsets, Some(watermark)).unwrap();
+    };
+    commit(&mut writers, 0, "a", 10, 100);
+    commit(&mut writers, 0, "b", 1, 110);
+    commit(&mut writers, 1, "c", 5, 90);
+    let pending = wal.begin_checkpoint(1).unwrap();
+    arrive_all(&pending, &mut writers);
+    commit(&mut writers, 0, "a", 99, 400);
+    pending.complete(CheckpointDetails::default()).unwrap();
+    let first = wal.last_checkpoint().unwrap();
+    assert_eq!(sources(&first), [("a", 10), ("b", 1), ("c", 5)]);
+    assert_eq!(first.watermark, Some(90));
+
+    // What was committed behind it counts for the next one, over a crash too.
+    writers.sync().unwrap();
+    disk.halt();
+    let disk = disk.crash(CrashPlan::lose_everything_unsynced());
+    let (wal, _) = open(&disk, 2);
+    let mut writers = wal.writers().unwrap();
+    checkpoint(&wal, &mut writers, 2);
+    let second = wal.last_checkpoint().unwrap();
+    assert_eq!(sources(&second), [("a", 99), ("b", 1), ("c", 5)]);
+    assert_eq!(second.watermark, Some(400));
+
+    // What is given is taken as it is, and what was committed before it does not come back.
+    let source_offsets = Some(Offsets::try_from_pairs([("a", 3)]).unwrap());
+    let pending = wal.begin_checkpoint(3).unwrap();
+    arrive_all(&pending, &mut writers);
+    pending.complete(CheckpointDetails { source_offsets, watermark: Some(7) }).unwrap();
+    assert_eq!(sources(&wal.last_checkpoint().unwrap()), [("a", 3)]);
+    checkpoint(&wal, &mut writers, 4);
+    assert_eq!(sources(&wal.last_checkpoint().unwrap()), [("a", 3)]);
+}
+
+#[test]
+fn a_commit_that_was_cut_away_uncovers_the_one_before_it() {
+    let (_disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    let writer = writers.writer(0).unwrap();
+    writer.append_commit(&Offsets::try_from_pairs([("a", 1)]).unwrap(), None).unwrap();
+    writer.sync().unwrap();
+    let position = writer.position();
+    writer.append_commit(&Offsets::try_from_pairs([("a", 2)]).unwrap(), None).unwrap();
+    writer.truncate(position).unwrap();
+    checkpoint(&wal, &mut writers, 1);
+    assert_eq!(sources(&wal.last_checkpoint().unwrap()), [("a", 1)]);
+}
+
+#[test]
+fn what_is_pinned_stays_until_it_is_let_go_and_the_pins_are_listed() {
+    let (disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 300);
+    disk.run_jobs();
+    let live = || wal.disk_usage().unwrap().cores[0].live_segments;
+    let before = live();
+    let pin = wal.pin("backup");
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    assert_eq!(live(), before);
+    let reports = wal.pins();
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].name.as_str(), reports[0].positions.len()), ("backup", 0));
+
+    pin.advance(0, writers.positions()[0] / 2);
+    disk.run_jobs();
+    assert!((2..before).contains(&live()), "{} of {before}", live());
+    drop(pin);
+    disk.run_jobs();
+    assert_eq!((live(), wal.pins()), (1, Vec::new()));
+}
+
+#[test]
+fn a_replay_under_way_reads_on_what_a_checkpoint_would_give_back() {
+    let (disk, wal) = new_log(1);
+    fill(&mut wal.writer(0).unwrap(), 300);
+    wal.close().unwrap();
+    let (wal, recovery) = open(&disk, 1);
+    let mut writers = wal.writers().unwrap();
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    assert_eq!(replayed(&recovery), 300);
+    assert_eq!(wal.pins()[0].name, "replay of what was recovered");
+    drop(recovery);
+    // The next checkpoint gives back what the replay kept.
+    checkpoint(&wal, &mut writers, 2);
+    disk.run_jobs();
+    assert_eq!(wal.disk_usage().unwrap().cores[0].live_segments, 1);
+}
+
+#[test]
+fn a_checkpoint_is_completed_on_a_full_disk_and_frees_it() {
+    let (disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 300);
+    disk.run_jobs();
+    disk.set_free_bytes(Some(0));
+    let full = loop {
+        match writers.writer(0).unwrap().append_put(b"key", &[7; 500]) {
+            Ok(_) => disk.run_jobs(),
+            Err(error) => break error,
+        };
+    };
+    assert!(full.is_storage_full(), "{full}");
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    fill_all(&mut writers, 30);
+}
+
+#[test]
+fn epochs_are_complete_while_cores_come_and_go() {
+    let disk = SimStorage::new(1);
+    let mut last_epoch = 0;
+    for (id, cores) in (1..).zip([4, 2, 8, 1]) {
+        let (wal, recovery) = open(&disk, cores);
+        if id > 1 {
+            assert_eq!(replayed(&recovery), 0, "all of it lies behind the last checkpoint");
+        }
+        drop(recovery);
+        let mut writers = wal.writers().unwrap();
+        fill_all(&mut writers, 200);
+        checkpoint(&wal, &mut writers, id);
+        disk.run_jobs();
+        let epoch = wal.last_checkpoint().unwrap().epoch;
+        assert_eq!(wal.watch_epochs().complete(), Some(epoch));
+        assert!(epoch > last_epoch || id == 1);
+        last_epoch = epoch;
+        let usage = wal.disk_usage().unwrap();
+        for core in &usage.cores {
+            assert_eq!(core.live_segments, 1, "{core:?} of {cores}");
+        }
+        drop(writers);
+        wal.close().unwrap();
+    }
+}
+
+#[test]
+fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
+    let (_disk, wal) = new_log(2);
+    let epochs = wal.watch_epochs();
+    let mut writers = wal.writers().unwrap().into_writers();
+    writers[0].append_epoch_barrier().unwrap();
+    writers[0].sync().unwrap();
+    assert_eq!(epochs.complete(), None);
+    assert!(!epochs.wait_for_timeout(0, Duration::ZERO).unwrap());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| epochs.wait_for(0));
+        writers[1].append_epoch_barrier().unwrap();
+        writers[1].sync().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(epochs.complete(), Some(0));
+    // A core that skips epochs has left them too.
+    writers[0].set_epoch(5).unwrap();
+    writers[0].append_epoch_barrier().unwrap();
+    writers[0].sync().unwrap();
+    assert_eq!(epochs.complete(), Some(0));
+    writers[1].set_epoch(3).unwrap();
+    writers[1].append_epoch_barrier().unwrap();
+    writers[1].sync().unwrap();
+    assert_eq!((epochs.complete(), wal.epoch()), (Some(3), 6));
+    drop(writers);
+    wal.close().unwrap();
+    assert!(matches!(epochs.wait_for(4), Err(WalError::Closed { .. })));
+}
+
+#[test]
+fn a_failing_core_ends_the_wait_for_a_checkpoint() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 3);
+    let pending = wal.begin_checkpoint(1).unwrap();
+    let arrival = pending.arrival();
+    arrival.arrive(writers.writer(0).unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pending.wait());
+        let writer = writers.writer(1).unwrap();
+        writer.append_put(b"key", b"value").unwrap();
+        disk.halt();
+        writer.sync().unwrap_err();
+        assert!(waiting.join().unwrap().is_err());
+    });
+}
