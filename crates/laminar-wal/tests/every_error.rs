@@ -10,9 +10,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use laminar_wal::{CoreWalWriter, Storage, Wal, WalEntry, WalError, WalOptions};
-use wal_format::{Checkpoint, CheckpointCore, Manifest};
+use laminar_wal::{CheckpointDetails, CoreWalWriter, Storage, Wal, WalEntry, WalError, WalOptions};
+use wal_format::Manifest;
 use wal_sim::{Fault, OperationKind, SimStorage};
 
 const ERROR_SOURCE: &str = include_str!("../../wal-storage/src/error.rs");
@@ -27,7 +28,7 @@ fn every_error_can_happen() {
 fn every_error_is_a_sentence_that_says_where() {
     for error in all_errors() {
         let text = error.to_string();
-        let says_where = ["core ", "simulated", "at least one core"];
+        let says_where = ["core ", "simulated", "checkpoint ", "at least one core"];
         assert!(says_where.iter().any(|place| text.contains(place)), "{error:?}: {text}");
         assert!(!text.ends_with('.') && !text.contains('\n'), "{text}");
     }
@@ -43,6 +44,9 @@ fn all_errors() -> Vec<WalError> {
         epoch_regressed(),
         entry_out_of_order(),
         below_checkpoint(),
+        checkpoint_open(),
+        checkpoint_incomplete(),
+        checkpoint_refused(),
         not_a_record_boundary(),
         proof_rejected(),
         invalid_argument(),
@@ -86,29 +90,30 @@ fn entry_out_of_order() -> WalError {
 }
 
 fn below_checkpoint() -> WalError {
-    let disk = SimStorage::new(1);
-    closed_log(&disk);
-    let mut manifest = Manifest::decode(&disk.read_file("MANIFEST.0").unwrap()).unwrap();
-    let (position, timestamp_ns) = {
-        let (wal, recovery) = options(&disk.fork()).open().unwrap();
-        let last = recovery.entries().unwrap().pop().unwrap();
-        (wal.writer(0).unwrap().position(), last.timestamp_ns)
-    };
-    manifest.number += 1;
-    manifest.checkpoint = Some(Checkpoint {
-        id: 1,
-        epoch: 0,
-        cores: vec![CheckpointCore { core: 0, position, sequence: 4, timestamp_ns }],
-        source_offsets: Vec::new(),
-        watermark: None,
-    });
-    let mut bytes = manifest.encode().unwrap();
-    bytes.resize(64 * 1024, 0);
-    for slot in ["MANIFEST.0", "MANIFEST.1"] {
-        disk.write_file(slot, &bytes).unwrap();
-    }
-    let (wal, _) = options(&disk).open().unwrap();
-    wal.writer(0).unwrap().truncate(0).unwrap_err()
+    let (wal, mut writer) = log(&SimStorage::new(1));
+    writer.append_put(b"key", b"value").unwrap();
+    let pending = wal.begin_checkpoint(7).unwrap();
+    pending.arrival().arrive(&mut writer).unwrap();
+    pending.complete(CheckpointDetails::default()).unwrap();
+    writer.truncate(0).unwrap_err()
+}
+
+fn checkpoint_open() -> WalError {
+    let (wal, _writer) = log(&SimStorage::new(1));
+    let _open = wal.begin_checkpoint(7).unwrap();
+    wal.begin_checkpoint(8).unwrap_err()
+}
+
+fn checkpoint_incomplete() -> WalError {
+    let (wal, _writer) = log(&SimStorage::new(1));
+    let pending = wal.begin_checkpoint(7).unwrap();
+    pending.wait_timeout(Duration::ZERO).unwrap_err()
+}
+
+fn checkpoint_refused() -> WalError {
+    let (wal, mut writer) = log(&SimStorage::new(1));
+    let arrival = wal.begin_checkpoint(7).unwrap().arrival();
+    arrival.arrive(&mut writer).unwrap_err()
 }
 
 fn not_a_record_boundary() -> WalError {

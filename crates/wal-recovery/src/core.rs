@@ -162,12 +162,9 @@ pub(crate) fn recover(
     };
     let mut found = recovery.run()?;
     let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
-    let place = checkpoint.and_then(|checkpoint| {
-        let place = checkpoint.cores.iter().find(|place| place.core == core)?;
-        Some((checkpoint.epoch, place.sequence))
-    });
-    if let Some((_, sequence)) = place {
-        found.committed.retain(|order| order.sequence >= sequence);
+    let place = checkpoint.and_then(|checkpoint| checkpoint.cores.iter().find(|p| p.core == core));
+    if let Some(place) = place {
+        found.committed.retain(|order| order.sequence >= place.sequence);
     }
 
     let mut reached = found.progress;
@@ -201,7 +198,7 @@ pub(crate) fn recover(
         last_epoch: reached.last_epoch,
         next_epoch: reached.next_epoch(),
         last_timestamp_ns: reached.last_timestamp_ns,
-        barrier_epoch: reached.barrier_epoch.max(place.map(|(epoch, _)| epoch)),
+        barrier_epoch: reached.barrier_epoch,
         committed: found.committed,
         closed: found.closed,
         adoption,
@@ -218,6 +215,8 @@ fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest
     let Some(manifest) = manifest else { return };
     for release in manifest.releases.iter().filter(|release| release.core == core) {
         reached.raise(release.last_epoch, release.last_timestamp_ns);
+        // What is released ends with a barrier, which may be gone.
+        reached.barrier_epoch = reached.barrier_epoch.max(Some(release.last_epoch));
     }
     for cut in cuts.iter() {
         reached.raise(cut.last_epoch, cut.last_timestamp_ns);
@@ -225,6 +224,7 @@ fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest
     if let Some(checkpoint) = &manifest.checkpoint {
         for place in checkpoint.cores.iter().filter(|place| place.core == core) {
             reached.raise(checkpoint.epoch, place.timestamp_ns);
+            reached.barrier_epoch = reached.barrier_epoch.max(Some(checkpoint.epoch));
         }
     }
 }

@@ -136,6 +136,10 @@ impl PendingCheckpoint {
     pub fn complete(self, details: CheckpointDetails) -> Result<()> {
         self.wait()?;
         let pending = &*self.pending;
+        // A log that is closed meanwhile may be somebody else's by now.
+        let holds: Result<Vec<_>> =
+            pending.members.iter().map(|core| core.directory_lock()).collect();
+        let _holds = holds?;
         pending.shared.replace_manifest(|manifest| pending.change(manifest, &details))?;
         for core in &pending.members {
             core.barriers.checkpointed(pending.epoch);

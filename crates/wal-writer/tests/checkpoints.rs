@@ -468,6 +468,46 @@ fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
 }
 
 #[test]
+fn the_epoch_of_a_barrier_that_was_released_is_left_all_the_same() {
+    let disk = SimStorage::new(1);
+    let open_alone = |disk: &SimStorage| {
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        Wal::open(storage, options(), CoreSelection::One(3)).unwrap().0
+    };
+    let wal = open_alone(&disk);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 10);
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    drop(writers);
+    // Nothing is closed here, so the next life starts a segment to vouch in, and the one after
+    // that finds the barrier's segment below the release position.
+    let disk = disk.kill();
+    drop(wal);
+    open_alone(&disk).close().unwrap();
+    let wal = open_alone(&disk);
+    assert_eq!(segment_files(&disk), 1, "{:?}", disk.names());
+    assert_eq!(wal.writer(3).unwrap().epoch(), 1);
+    assert_eq!(wal.watch_epochs().complete(), Some(0));
+    checkpoint(&wal, &mut wal.writers().unwrap(), 2);
+}
+
+#[test]
+fn a_checkpoint_is_not_completed_behind_the_back_of_whoever_opened_the_log_since() {
+    let (disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    let pending = wal.begin_checkpoint(1).unwrap();
+    arrive_all(&pending, &mut writers);
+    pending.wait().unwrap();
+    drop(writers);
+    wal.close().unwrap();
+    let (_since, _) = open(&disk, 1);
+    let refused = pending.complete(CheckpointDetails::default()).unwrap_err();
+    assert!(matches!(refused, WalError::Closed { .. }), "{refused}");
+    assert_eq!(checkpoint_on(&disk), None);
+}
+
+#[test]
 fn a_failing_core_ends_the_wait_for_a_checkpoint() {
     let (disk, wal) = new_log(2);
     let mut writers = wal.writers().unwrap();
