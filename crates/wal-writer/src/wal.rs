@@ -492,6 +492,7 @@ fn open_core(
     let checkpoint = shared.manifest().checkpoint.map(|checkpoint| checkpoint.epoch);
     let barriers = Barriers::new(found.and_then(|found| found.barrier_epoch), checkpoint);
     open_batch.raise_epoch(epoch.max(open_batch.epoch()));
+    shared.highest_epoch.raise(open_batch.epoch());
     let life = u64::from_le_bytes(life);
     Ok(CoreLog::new(shared, core, open_batch, barriers, segments, Arc::clone(lock), life))
 }
