@@ -44,8 +44,9 @@ pub use wal_entry::{
 };
 pub use wal_format::{Checkpoint, CheckpointCore, LogId, SourceOffset};
 pub use wal_recovery::{
-    CheckpointReport, Committed, CoreReport, Ending, EndingKind, Label, Recovery, RecoveryMode,
-    RecoveryReport, ReplayPin, SegmentEnd, SegmentReader, VerifyReport,
+    CheckpointReport, Committed, CoreReport, Ending, EndingKind, Entries, Label, RecoveredState,
+    Recovery, RecoveryMode, RecoveryReport, ReplayPin, ReplayProgress, SegmentEnd, SegmentReader,
+    VerifyReport,
 };
 pub use wal_storage::{
     Corruption, OsStorage, OsStorageOptions, ProvenBy, Result, Storage, WalError,

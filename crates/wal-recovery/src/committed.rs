@@ -10,6 +10,7 @@ use wal_storage::{Result, Storage, WalError};
 use crate::core::SegmentSpan;
 use crate::core_reader::CoreReader;
 use crate::merge::visit_merged;
+use crate::replay::Meter;
 
 /// How far each source had been read, and the event time reached: what the commits of some entries
 /// come to. Of two commits that name one source, the later one in replay order counts.
@@ -105,7 +106,7 @@ pub fn committed_between(
     let below: Vec<SegmentSpan> = below.collect();
     let reader = CoreReader::new(Arc::clone(storage), core, &below, from_position, u64::MAX);
     let mut committed = Committed::default();
-    visit_merged::<WalError>(vec![reader], 0, &mut |entry| {
+    visit_merged::<WalError>(vec![reader], 0, &Meter::none(), &mut |entry| {
         committed.note_entry(&entry);
         Ok(())
     })?;

@@ -28,6 +28,8 @@ pub(crate) struct CoreReader {
 pub(crate) struct Chunk {
     buffers: Buffers,
     archives: Archives,
+    /// How many bytes of records were gone through for it.
+    bytes: u64,
 }
 
 /// Where the archives of a chunk's entries are; small, because there is one for each entry.
@@ -48,6 +50,10 @@ struct Place {
 impl Chunk {
     pub(crate) const fn entry_count(&self) -> usize {
         self.archives.places.len()
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether it has a record that no window holds.
@@ -118,12 +124,15 @@ impl CoreReader {
     pub(crate) fn fill(&mut self, chunk: &mut Chunk) -> Result<()> {
         chunk.archives.places.clear();
         chunk.archives.in_large = 0;
+        chunk.bytes = 0;
         while chunk.archives.places.is_empty() && (self.scan.is_some() || self.open_next()?) {
             let Some(scan) = &mut self.scan else { break };
+            let from = scan.progress().position.max(self.from_position);
             scan.cursor_mut().swap_buffers(&mut chunk.buffers);
             let read = self.read_window(&mut chunk.archives);
             if let Some(scan) = &mut self.scan {
                 scan.cursor_mut().swap_buffers(&mut chunk.buffers);
+                chunk.bytes += scan.progress().position.saturating_sub(from);
             }
             match read? {
                 Window::GoesOn => {}

@@ -41,6 +41,7 @@ mod core_reader;
 mod cursor;
 mod cuts;
 mod directory;
+mod entries;
 mod headers;
 mod log;
 mod manifests;
@@ -50,6 +51,7 @@ mod replay;
 mod report;
 mod scan;
 mod segment_reader;
+mod state;
 mod verdict;
 mod verify;
 
@@ -57,11 +59,13 @@ pub use crate::boundary::{Boundary, find_boundary};
 pub use crate::chain::{OtherSegment, OtherSegmentKind};
 pub use crate::committed::{Committed, committed_between};
 pub use crate::core::{Adoption, RecoveredCore, SegmentSpan};
+pub use crate::entries::Entries;
 pub use crate::log::{RecoveredLog, recover};
 pub use crate::manifests::SlotState;
-pub use crate::replay::{Recovery, ReplayPin};
+pub use crate::replay::{Recovery, ReplayPin, ReplayProgress};
 pub use crate::report::{CheckpointReport, CoreReport, Ending, EndingKind, Label, RecoveryReport};
 pub use crate::segment_reader::{SegmentEnd, SegmentReader};
+pub use crate::state::RecoveredState;
 pub use crate::verify::{VerifyReport, verify};
 
 /// What recovery makes of an unfinished tail.

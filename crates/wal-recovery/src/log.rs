@@ -252,7 +252,7 @@ fn lost_manifest<'a>(
 }
 
 /// Does `work` on every item with at most `threads` threads, and returns the results in order.
-fn in_parallel<T: Sync, R: Send>(
+pub(crate) fn in_parallel<T: Sync, R: Send>(
     threads: usize,
     items: &[T],
     work: impl Fn(&T) -> R + Sync,

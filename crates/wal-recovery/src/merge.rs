@@ -5,6 +5,7 @@ use wal_storage::{Result, WalError};
 
 use crate::core_reader::{Chunk, CoreReader};
 use crate::read_ahead::ReadAhead;
+use crate::replay::Meter;
 
 /// Up to this many cores, looking at every head is faster than a heap.
 const LINEAR_CORES_MAX: usize = 8;
@@ -17,13 +18,15 @@ const LINEAR_CORES_MAX: usize = 8;
 pub(crate) fn visit_merged<E: From<WalError>>(
     readers: Vec<CoreReader>,
     helpers: usize,
+    meter: &Meter<'_>,
     visit: &mut dyn FnMut(EntryView<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let count = readers.len();
     // With one core there is nothing to do while its next chunk is being read.
     let helpers = if count > 1 { helpers.min(count) } else { 0 };
     ReadAhead::with(readers, helpers, |ahead| {
-        let mut feeds: Vec<Feed<'_>> = (0..count).map(|index| Feed::new(ahead, index)).collect();
+        let mut feeds: Vec<Feed<'_>> =
+            (0..count).map(|index| Feed::new(ahead, index, meter)).collect();
         let mut heads = Heads::default();
         for (index, feed) in feeds.iter_mut().enumerate() {
             if let Some(time) = feed.first()? {
@@ -54,6 +57,7 @@ pub(crate) fn visit_merged<E: From<WalError>>(
 struct Feed<'a> {
     ahead: &'a ReadAhead,
     index: usize,
+    meter: &'a Meter<'a>,
     chunk: Chunk,
     /// The entry of the chunk that was not visited yet.
     next: usize,
@@ -62,8 +66,8 @@ struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    fn new(ahead: &'a ReadAhead, index: usize) -> Self {
-        Self { ahead, index, chunk: Chunk::default(), next: 0, behind: Ok(()) }
+    fn new(ahead: &'a ReadAhead, index: usize, meter: &'a Meter<'a>) -> Self {
+        Self { ahead, index, meter, chunk: Chunk::default(), next: 0, behind: Ok(()) }
     }
 
     /// When the first entry comes in a replay; `None` if there is none.
@@ -105,6 +109,9 @@ impl<'a> Feed<'a> {
     fn take_chunk(&mut self) -> Result<bool> {
         std::mem::replace(&mut self.behind, Ok(()))?;
         let visited = std::mem::take(&mut self.chunk);
+        if visited.bytes() > 0 {
+            self.meter.add(visited.entry_count() as u64, visited.bytes());
+        }
         (self.chunk, self.behind) = self.ahead.next(self.index, visited);
         self.next = 0;
         if self.chunk.entry_count() == 0 {

@@ -1,6 +1,8 @@
 //! Replay: the recovered entries, merged or core by core.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use wal_entry::{EntryView, WalEntry};
@@ -8,7 +10,7 @@ use wal_storage::{Result, Storage, WalError};
 
 use crate::core::SegmentSpan;
 use crate::core_reader::CoreReader;
-use crate::log::RecoveredLog;
+use crate::log::{RecoveredLog, in_parallel};
 use crate::merge::visit_merged;
 use crate::report::RecoveryReport;
 
@@ -42,8 +44,30 @@ pub struct Recovery {
     cores: BTreeMap<u16, Vec<SegmentSpan>>,
     from_positions: BTreeMap<u16, u64>,
     last_epoch: u64,
+    on_progress: Option<ProgressCallback>,
     /// Shared by all clones, and by nobody else.
     pin: Arc<()>,
+}
+
+/// How far a replay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplayProgress {
+    /// Entries that were visited.
+    pub entries: u64,
+    /// Bytes of records that were gone through.
+    pub bytes: u64,
+    /// Bytes of records that there are to go through.
+    pub total_bytes: u64,
+}
+
+#[derive(Clone)]
+struct ProgressCallback(Arc<dyn Fn(ReplayProgress) + Send + Sync>);
+
+impl fmt::Debug for ProgressCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProgressCallback")
+    }
 }
 
 /// Tells whether a [`Recovery`], or a clone of it, is still there: as long as one is, the files
@@ -70,6 +94,7 @@ impl Recovery {
             cores: cores.map(|core| (core.core, core.spans.clone())).collect(),
             from_positions: places.iter().map(|place| (place.core, place.position)).collect(),
             last_epoch: u64::MAX,
+            on_progress: None,
             pin: Arc::new(()),
         }
     }
@@ -100,6 +125,17 @@ impl Recovery {
     #[must_use]
     pub fn from_positions(mut self, positions: &[(u16, u64)]) -> Self {
         self.from_positions = positions.iter().copied().collect();
+        self
+    }
+
+    /// Has `callback` told of the progress, now and then: behind each 256 KiB of a core's log, at
+    /// most. Visits that are told one core each, side by side, tell of all of them together.
+    #[must_use]
+    pub fn on_progress(
+        mut self,
+        callback: impl Fn(ReplayProgress) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_progress = Some(ProgressCallback(Arc::new(callback)));
         self
     }
 
@@ -140,10 +176,49 @@ impl Recovery {
         &self,
         mut visit: impl FnMut(EntryView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let cores = self.cores.iter();
-        let readers = cores.map(|(&core, spans)| self.reader(core, spans)).collect();
         let helpers = self.storage.parallelism().saturating_sub(1);
-        visit_merged(readers, helpers, &mut visit)
+        visit_merged(self.readers(), helpers, &self.meter(), &mut visit)
+    }
+
+    /// Visits the entries of every core in order, cores side by side, each with a state of its own
+    /// that `begin` makes: for engines that are sharded as their log is. Returns the states.
+    ///
+    /// As many threads are used as the machine has; each takes one core after the other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`for_each`](Self::for_each), of the lowest core that fails.
+    pub fn for_each_per_core<S: Send>(
+        &self,
+        begin: impl Fn(u16) -> S + Sync,
+        visit: impl Fn(&mut S, EntryView<'_>) + Sync,
+    ) -> Result<BTreeMap<u16, S>> {
+        self.try_for_each_per_core(begin, |state, entry| {
+            visit(state, entry);
+            Ok(())
+        })
+    }
+
+    /// As [`for_each_per_core`](Self::for_each_per_core), until a visit fails. The other cores are
+    /// visited in any case.
+    ///
+    /// # Errors
+    ///
+    /// The visit's error, or one of [`for_each`](Self::for_each), of the lowest core that fails.
+    pub fn try_for_each_per_core<S: Send, E: From<WalError> + Send>(
+        &self,
+        begin: impl Fn(u16) -> S + Sync,
+        visit: impl Fn(&mut S, EntryView<'_>) -> Result<(), E> + Sync,
+    ) -> Result<BTreeMap<u16, S>, E> {
+        let meter = self.meter();
+        let cores: Vec<u16> = self.cores().collect();
+        let visited = in_parallel(self.storage.parallelism(), &cores, |&core| {
+            let mut state = begin(core);
+            let readers = self.reader(core).into_iter().collect();
+            visit_merged(readers, 0, &meter, &mut |entry| visit(&mut state, entry))?;
+            Ok((core, state))
+        });
+        visited.into_iter().collect()
     }
 
     /// Visits the entries of one core in order; none if the log has no such core. Threads that
@@ -169,9 +244,8 @@ impl Recovery {
         core: u16,
         mut visit: impl FnMut(EntryView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let spans = self.cores.get(&core);
-        let readers = spans.map(|spans| self.reader(core, spans));
-        visit_merged(readers.into_iter().collect(), 0, &mut visit)
+        let readers = self.reader(core).into_iter().collect();
+        visit_merged(readers, 0, &self.meter(), &mut visit)
     }
 
     /// All entries in replay order, as copies: for tests and tools with small logs.
@@ -185,8 +259,54 @@ impl Recovery {
         Ok(entries)
     }
 
-    fn reader(&self, core: u16, spans: &[SegmentSpan]) -> CoreReader {
-        let from_position = self.from_positions.get(&core).copied().unwrap_or(0);
-        CoreReader::new(self.storage.clone(), core, spans, from_position, self.last_epoch)
+    pub(crate) fn readers(&self) -> Vec<CoreReader> {
+        self.cores().filter_map(|core| self.reader(core)).collect()
+    }
+
+    fn reader(&self, core: u16) -> Option<CoreReader> {
+        let spans = self.cores.get(&core)?;
+        let from_position = self.from_position(core);
+        Some(CoreReader::new(self.storage.clone(), core, spans, from_position, self.last_epoch))
+    }
+
+    fn from_position(&self, core: u16) -> u64 {
+        self.from_positions.get(&core).copied().unwrap_or(0)
+    }
+
+    fn meter(&self) -> Meter<'_> {
+        let of_core = |(core, spans): (&u16, &Vec<SegmentSpan>)| {
+            let end_position = spans.last().map_or(0, |last| last.end_position);
+            let first_position = spans.first().map_or(0, |first| first.base_position);
+            end_position.saturating_sub(self.from_position(*core).max(first_position))
+        };
+        let report = self.on_progress.as_ref().map(|callback| &*callback.0);
+        Meter::new(report.map(|report| (report, self.cores.iter().map(of_core).sum())))
+    }
+}
+
+/// Counts what is visited, if anybody wants to know.
+pub(crate) struct Meter<'a> {
+    report: Option<(&'a (dyn Fn(ReplayProgress) + Send + Sync), u64)>,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl<'a> Meter<'a> {
+    fn new(report: Option<(&'a (dyn Fn(ReplayProgress) + Send + Sync), u64)>) -> Self {
+        Self { report, entries: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// For replays that nobody asks how far they are.
+    pub(crate) fn none() -> Self {
+        Self::new(None)
+    }
+
+    /// So many entries were visited, with so many bytes of records gone through.
+    pub(crate) fn add(&self, entries: u64, bytes: u64) {
+        if let Some((report, total_bytes)) = self.report {
+            let entries = self.entries.fetch_add(entries, Ordering::Relaxed) + entries;
+            let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            report(ReplayProgress { entries, bytes, total_bytes });
+        }
     }
 }
