@@ -1,7 +1,5 @@
-//! Promise 7: an epoch is complete when every member core's barrier for it is durable.
-//!
-//! Checkpoints that name a complete epoch, and space that is released behind them, wait for the
-//! operations that make them. Here is what they will rest on: barriers, and who must have one.
+//! Promise 7: an epoch is complete when every member core's barrier for it is durable. A checkpoint
+//! names a complete epoch. Space is released only behind a durable checkpoint and every pin.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,9 +10,10 @@
 
 mod support;
 
-use laminar_wal::{WalEntry, WalOperation};
-use support::{TestLog, small};
+use laminar_wal::{CheckpointDetails, CoreWriters, RecoveryMode, Wal, WalEntry, WalOperation};
+use support::{TestLog, crash_plans, small, storage};
 use wal_format::Manifest;
+use wal_recovery::{RecoveredLog, recover};
 use wal_sim::{CrashPlan, SimStorage};
 use wal_storage::Result;
 
@@ -79,4 +78,83 @@ fn promise_7_who_must_have_a_barrier_is_written_down_before_anybody_logs() -> Re
         wal.close()?;
     }
     Ok(())
+}
+
+/// A log of two cores with a checkpoint, and another one under way that is completed while every
+/// moment is kept.
+fn moments_of_two_checkpoints(pins: bool) -> Vec<(u64, SimStorage)> {
+    let disk = SimStorage::new(1);
+    let (wal, _) = small(&disk).cores(2).open().unwrap();
+    let mut writers = wal.writers().unwrap();
+    fill(&mut writers);
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    fill(&mut writers);
+    let _pin = pins.then(|| wal.pin("a reader"));
+    disk.snapshot_each_change(true);
+    checkpoint(&wal, &mut writers, 2);
+    disk.run_jobs();
+    fill(&mut writers);
+    disk.snapshot_each_change(false);
+    disk.take_snapshots()
+}
+
+fn fill(writers: &mut CoreWriters) {
+    for writer in writers.iter_mut() {
+        (0..400_u32).for_each(|n| drop(writer.append_put(&n.to_le_bytes(), &[7; 300]).unwrap()));
+    }
+    writers.sync().unwrap();
+}
+
+fn checkpoint(wal: &Wal, writers: &mut CoreWriters, id: u64) {
+    let pending = wal.begin_checkpoint(id).unwrap();
+    for writer in writers.iter_mut() {
+        pending.arrival().arrive(writer).unwrap();
+    }
+    pending.complete(CheckpointDetails::default()).unwrap();
+}
+
+fn recovered(disk: &SimStorage) -> RecoveredLog {
+    recover(&storage(disk), RecoveryMode::TornTail).unwrap()
+}
+
+#[test]
+fn promise_7_a_checkpoint_names_an_epoch_whose_barrier_is_there_on_every_core() {
+    let mut checkpoints = 0;
+    for (number, moment) in moments_of_two_checkpoints(false) {
+        for plan in crash_plans(number..number + 1) {
+            let log = recovered(&moment.crash(plan));
+            let checkpoint = log.manifest.unwrap().checkpoint.unwrap();
+            for core in &log.cores {
+                let place = checkpoint.cores.iter().find(|place| place.core == core.core).unwrap();
+                assert!(core.barrier_epoch >= Some(checkpoint.epoch), "{number}");
+                assert!(core.end_position >= place.position, "{number}");
+                assert!(core.next_sequence >= place.sequence, "{number}");
+            }
+            checkpoints += checkpoint.id - 1;
+        }
+    }
+    assert!(checkpoints > 0, "the second one was never seen");
+}
+
+#[test]
+fn promise_7_space_is_released_only_behind_a_durable_checkpoint_and_every_pin() {
+    for pins in [false, true] {
+        let (mut kept, mut released) = (0, 0);
+        for (number, moment) in moments_of_two_checkpoints(pins) {
+            for plan in crash_plans(number..number + 1) {
+                let log = recovered(&moment.crash(plan));
+                let checkpoint = log.manifest.as_ref().unwrap().checkpoint.as_ref().unwrap();
+                // All that is behind the checkpoint is there, from its first entry on.
+                let replay = log.replay(&storage(&moment)).entries().unwrap();
+                for place in &checkpoint.cores {
+                    let first = replay.iter().find(|entry| entry.core_id == place.core);
+                    assert!(first.is_none_or(|first| first.sequence == place.sequence), "{number}");
+                }
+                let is_there = moment.names().iter().any(|name| name.ends_with("2.wal"));
+                if is_there { kept += 1 } else { released += 1 }
+            }
+        }
+        assert!(kept > 0 && (released == 0) == pins, "{kept} {released}");
+    }
 }
