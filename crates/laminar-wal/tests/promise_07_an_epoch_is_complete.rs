@@ -101,7 +101,9 @@ fn moments_of_two_checkpoints(pins: bool) -> Vec<(u64, SimStorage)> {
 
 fn fill(writers: &mut CoreWriters) {
     for writer in writers.iter_mut() {
-        (0..400_u32).for_each(|n| drop(writer.append_put(&n.to_le_bytes(), &[7; 300]).unwrap()));
+        for n in 0..400_u32 {
+            writer.append_put(&n.to_le_bytes(), &[7; 300]).unwrap();
+        }
     }
     writers.sync().unwrap();
 }
