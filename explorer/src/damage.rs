@@ -15,7 +15,7 @@ use crate::Checked;
 use crate::crash::Crash;
 use crate::explorer::{Failure, FailureKind, Step, caught, machine_of};
 use crate::life::{Beginning, Life, Moment, Visitor};
-use crate::look::look;
+use crate::look::{firsts, look};
 use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::watchdog::{Doing, Pulse};
@@ -343,7 +343,11 @@ fn judge(
         Ok(log) => log,
         Err(error) => return of_error(&error),
     };
-    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    let mut counts = match firsts(&storage, &log) {
+        Ok(firsts) => firsts,
+        // The replay below meets it again, and says what it is.
+        Err(_) => BTreeMap::new(),
+    };
     let mut wrong = None;
     let visited = log.replay(&storage).for_each(|entry| {
         let count = counts.entry(entry.core_id()).or_default();

@@ -1,6 +1,7 @@
 //! One process with a log: does what a workload says, and tells the oracle what calls returned.
 
 mod appending;
+mod checkpointing;
 mod cutting;
 mod opening;
 mod refusing;
@@ -279,6 +280,7 @@ impl<'a> Life<'a> {
             Operation::Together { pick, what } => self.act_together(pick, what),
             Operation::Truncate { core, pick } => self.truncate(core, pick),
             Operation::Reset { core } => self.reset(core),
+            Operation::Checkpoint { how } => self.checkpoint(how),
             Operation::Share { core, by_dropping } => self.share(core, by_dropping),
             Operation::CloneShared { core } => self.clone_shared(core),
             Operation::DropShared { core } => self.drop_shared(core),

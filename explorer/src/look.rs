@@ -7,7 +7,7 @@ use wal_recovery::{RecoveredLog, RecoveryMode, recover};
 use wal_sim::{OperationKind, SimStorage};
 use wal_storage::{Storage, WalError};
 
-use crate::oracle::{Cut, Oracle, Recovered};
+use crate::oracle::{CoreOracle, Cut, Oracle, Recovered};
 use crate::random::Random;
 use crate::witness::Witnessed;
 use crate::{Checked, faults};
@@ -39,6 +39,9 @@ fn find(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
     let told = |what: String| format!("{what}\n{}", log.report);
     let cores = replay(&storage, &log, oracle).map_err(told)?;
     oracle.check_ends(&cores, cuts).map_err(told)?;
+    let manifest = log.manifest.as_ref();
+    let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+    oracle.check_checkpoint(checkpoint, cuts).map_err(told)?;
     if witnessed.largest_read_bytes() > READ_BYTES_MAX {
         let bytes = witnessed.largest_read_bytes();
         return Err(format!("promise 8: recovery asked for {bytes} bytes at once"));
@@ -87,7 +90,10 @@ pub(crate) fn look_at_what_fails(machine: &SimStorage, found: &Found, seed: u64)
         Err(WalError::Io { .. }) if copy.faults_hit() > 0 => return changed_nothing(&copy),
         Err(error) => format!("recovery failed with: {error}"),
         Ok(log) => {
-            let of_each = found.cores.iter().map(|(core, recovered)| (*core, recovered.entries));
+            let of_each = found.cores.iter().map(|(core, recovered)| {
+                let replayed = recovered.entries - recovered.first.min(recovered.entries);
+                (*core, replayed)
+            });
             if log == found.log && of_each.filter(|(_, count)| *count > 0).eq(counts) {
                 return changed_nothing(&copy);
             }
@@ -123,6 +129,20 @@ fn replay(
         let recovered = Recovered { position, next_sequence, ..Recovered::default() };
         cores.insert(core.core, recovered);
     }
+    for (core, first) in firsts(storage, log)? {
+        let released = oracle.cores.get(&core).map_or(0, CoreOracle::released);
+        let in_doubt = oracle.doubtful_checkpoint.as_ref();
+        let released = in_doubt
+            .and_then(|doubtful| doubtful.places.get(&core))
+            .map_or(released, |place| place.entries.max(released));
+        if first > released {
+            return Err(format!(
+                "promise 1: core {core}: it begins with entry {first}; up to {released} are released"
+            ));
+        }
+        let recovered = cores.entry(core).or_default();
+        (recovered.first, recovered.entries) = (first, first);
+    }
     let mut last = None;
     let visited = log.replay(storage).try_for_each(|entry| -> Result<(), Stopped> {
         let order = entry.replay_order();
@@ -155,6 +175,29 @@ fn promise_of(error: &WalError) -> &'static str {
         WalError::Corrupt(corruption) if corruption.proven_by.is_some() => "promise 1 or 3",
         _ => "promise 3",
     }
+}
+
+/// With which of its entries each core's replay begins: behind the checkpoint, or with what is
+/// left of released segments.
+pub(crate) fn firsts(
+    storage: &Arc<dyn Storage>,
+    log: &RecoveredLog,
+) -> Checked<BTreeMap<u16, usize>> {
+    let mut firsts = BTreeMap::new();
+    for core in &log.cores {
+        let mut first = None;
+        let visited = log.replay(storage).try_for_each_of_core(core.core, |entry| {
+            first = Some(entry.sequence());
+            Err(Stopped("the first one is enough".to_owned()))
+        });
+        let first = match (first, visited) {
+            (Some(first), _) => first,
+            (None, Ok(())) => core.next_sequence,
+            (None, Err(Stopped(what))) => return Err(what),
+        };
+        firsts.insert(core.core, usize::try_from(first).unwrap_or(usize::MAX));
+    }
+    Ok(firsts)
 }
 
 struct Stopped(String);

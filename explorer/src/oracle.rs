@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use wal_entry::{EntryView, OperationView, WalEntry, WalOperation};
-use wal_format::{MARK_RECORD_BYTES, RECORD_HEADER_BYTES};
+use wal_format::{Checkpoint, MARK_RECORD_BYTES, RECORD_HEADER_BYTES};
 
 use crate::Checked;
 
@@ -19,6 +19,10 @@ pub(crate) struct Oracle {
     pub(crate) cores: BTreeMap<u16, CoreOracle>,
     /// Cuts of which nobody was told how they ended.
     pub(crate) doubtful_cuts: Vec<Cut>,
+    /// The last checkpoint that was completed.
+    pub(crate) checkpoint: Option<Checkpointed>,
+    /// One that is being completed, or of which nobody was told how that ended.
+    pub(crate) doubtful_checkpoint: Option<Checkpointed>,
     /// Positions mean other entries after each.
     cuts_done: u64,
 }
@@ -42,6 +46,8 @@ pub(crate) struct CoreOracle {
     epoch_ceiling: Option<u64>,
     /// The epoch whose barrier was the last one: nothing of it comes behind that.
     left_epoch: Option<u64>,
+    /// How many entries lie below some checkpoint, and may be gone.
+    released: usize,
     timestamp_floor: i64,
     /// No entry of any life has a higher timestamp.
     timestamp_ceiling: i64,
@@ -75,11 +81,24 @@ pub(crate) struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) cores: BTreeMap<u16, Acked>,
+    /// A reset, which takes the checkpoint away too.
+    pub(crate) empties: bool,
+}
+
+/// A checkpoint, and where it stands on each core that has a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpointed {
+    pub(crate) id: u64,
+    pub(crate) epoch: u64,
+    pub(crate) places: BTreeMap<u16, Acked>,
 }
 
 /// What recovery gave of one core.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Recovered {
+    /// The first one that was replayed: those before lie behind a checkpoint.
+    pub(crate) first: usize,
+    /// How many there are, those before the first one among them.
     pub(crate) entries: usize,
     pub(crate) position: u64,
     pub(crate) next_sequence: u64,
@@ -120,6 +139,9 @@ impl Oracle {
         });
         let cuts = crate::random::mix(places, self.cuts_done);
         let cuts = crate::random::mix(cuts, self.doubtful_cuts.len() as u64);
+        let checkpoints = [&self.checkpoint, &self.doubtful_checkpoint];
+        let ids = checkpoints.map(|checkpoint| checkpoint.as_ref().map_or(0, |it| it.id));
+        let cuts = ids.into_iter().fold(cuts, crate::random::mix);
         cores.fold(cuts, crate::random::mix)
     }
 
@@ -168,6 +190,47 @@ impl Oracle {
         Ok(())
     }
 
+    /// Checks which checkpoint was recovered: the last one that was completed, unless that is in
+    /// doubt.
+    pub(crate) fn check_checkpoint(&self, found: Option<&Checkpoint>, cuts: &[Cut]) -> Checked {
+        let may_be_gone = self.doubtful_cuts.iter().chain(cuts).any(|cut| cut.empties);
+        let is_right = match found {
+            None => self.checkpoint.is_none() || may_be_gone,
+            Some(found) => {
+                let mut known = self.checkpoint.iter().chain(&self.doubtful_checkpoint);
+                known.any(|known| known.is(found))
+            }
+        };
+        if is_right {
+            return Ok(());
+        }
+        Err(format!(
+            "promise 7: checkpoint {found:?} was recovered, {:?} was completed, {:?} perhaps",
+            self.checkpoint, self.doubtful_checkpoint
+        ))
+    }
+
+    /// A checkpoint counts from now on; what lies below may be gone at any time.
+    pub(crate) fn checkpoint_is_complete(&mut self, checkpoint: Checkpointed) {
+        for (&core, place) in &checkpoint.places {
+            let oracle = self.core(core);
+            oracle.ack(*place);
+            oracle.is_certain();
+            oracle.released = place.entries;
+        }
+        self.checkpoint = Some(checkpoint);
+        self.doubtful_checkpoint = None;
+    }
+
+    /// The checkpoint that was recovered is the one that counts.
+    pub(crate) fn settle_checkpoint(&mut self, found: Option<&Checkpoint>) {
+        let known = [self.checkpoint.take(), self.doubtful_checkpoint.take()];
+        let counts = known.into_iter().flatten().find(|known| found.is_some_and(|it| known.is(it)));
+        if let Some(counts) = counts {
+            self.checkpoint_is_complete(counts);
+        }
+    }
+
     /// The log goes on from what recovery gave, and all of that is acked.
     pub(crate) fn go_on_from(&mut self, found: &BTreeMap<u16, Recovered>) {
         self.doubtful_cuts.clear();
@@ -178,7 +241,8 @@ impl Oracle {
             let nothing = Recovered::default();
             let found = found.get(core).unwrap_or(&nothing);
             oracle.keep(found.entries);
-            for (known, &timestamp_ns) in oracle.entries.iter_mut().zip(&found.timestamps_ns) {
+            let replayed = oracle.entries.iter_mut().skip(found.first);
+            for (known, &timestamp_ns) in replayed.zip(&found.timestamps_ns) {
                 known.timestamp_ns = Some(timestamp_ns);
             }
             oracle.position = found.position;
@@ -191,6 +255,9 @@ impl Oracle {
     /// Logs were cut; everything was durable before.
     pub(crate) fn cut(&mut self, cut: &Cut) {
         self.cuts_done += 1;
+        if cut.empties {
+            self.checkpoint = None;
+        }
         for (&core, &to) in &cut.cores {
             self.core(core).cut(to);
         }
@@ -341,10 +408,16 @@ impl CoreOracle {
         Some(Acked { entries: index + known.behind_in_batch + 1, position: known.end })
     }
 
+    /// How many of the first entries may be gone.
+    pub(crate) const fn released(&self) -> usize {
+        self.released
+    }
+
     fn cut(&mut self, to: Acked) {
         self.ack_all();
         self.is_certain();
         self.keep(to.entries);
+        self.released = self.released.min(to.entries);
         self.position = to.position;
         self.acked = to;
         self.is_certain();
@@ -406,6 +479,19 @@ impl CoreOracle {
             ));
         }
         Ok(())
+    }
+}
+
+impl Checkpointed {
+    fn is(&self, found: &Checkpoint) -> bool {
+        let places = found.cores.iter().map(|place| {
+            let entries = usize::try_from(place.sequence).unwrap_or(usize::MAX);
+            (place.core, Acked { entries, position: place.position })
+        });
+        // A core without entries may have a segment, or not.
+        let places = places.filter(|(_, place)| place.position > 0);
+        (self.id, self.epoch) == (found.id, found.epoch)
+            && self.places.iter().map(|(&core, &place)| (core, place)).eq(places)
     }
 }
 

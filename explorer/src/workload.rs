@@ -57,9 +57,10 @@ pub(crate) enum Operation {
     Watch { core: Pick },
     Together { pick: Pick, what: Together },
 
-    // ---- cutting ----
+    // ---- cutting, and giving back ----
     Truncate { core: Pick, pick: Pick },
     Reset { core: Pick },
+    Checkpoint { how: HowCheckpointed },
 
     // ---- handing around, closing, opening ----
     Share { core: Pick, by_dropping: bool },
@@ -109,6 +110,15 @@ pub(crate) enum Together {
     Barrier,
     Truncate,
     Reset,
+}
+
+/// How far a checkpoint gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HowCheckpointed {
+    Whole,
+    GivenUp,
+    /// Given up because a core does not arrive.
+    WithoutOne,
 }
 
 /// What a program asks for that it may not have.
@@ -220,6 +230,7 @@ pub(crate) fn draw_shape(shape: Shape) -> Opening {
             max_bytes: random.pick([u64::MAX, 0, 3000]),
             max_entries: random.pick([u64::MAX, 1, 5]),
         },
+        recycled_segments: random.pick([2, 2, 0, 1]),
         ..LogOptions::default()
     };
     let cores = random.pick([1, 1, 1, 2, 2, 3, 4]);
@@ -278,6 +289,7 @@ enum Kind {
     Together,
     Truncate,
     Reset,
+    Checkpoint,
     Share,
     Hand,
     Reopen,
@@ -303,6 +315,7 @@ const KINDS: &[(u64, Kind)] = &[
     (5, Kind::Together),
     (7, Kind::Truncate),
     (3, Kind::Reset),
+    (7, Kind::Checkpoint),
     (7, Kind::Share),
     (3, Kind::Hand),
     (4, Kind::Reopen),
@@ -390,6 +403,15 @@ impl Kind {
             },
             Self::Truncate => Operation::Truncate { core, pick },
             Self::Reset => Operation::Reset { core },
+            Self::Checkpoint => Operation::Checkpoint {
+                how: random.pick([
+                    HowCheckpointed::Whole,
+                    HowCheckpointed::Whole,
+                    HowCheckpointed::Whole,
+                    HowCheckpointed::GivenUp,
+                    HowCheckpointed::WithoutOne,
+                ]),
+            },
             Self::Share => match random.below(6) {
                 0..=2 => Operation::Share { core, by_dropping: random.chance(30) },
                 3 => Operation::CloneShared { core },
@@ -530,6 +552,13 @@ impl fmt::Display for Operation {
             }
             Self::Truncate { core, .. } => write!(f, "truncate at some entry{}", On(*core)),
             Self::Reset { core } => write!(f, "reset{}", On(*core)),
+            Self::Checkpoint { how: HowCheckpointed::Whole } => write!(f, "a checkpoint"),
+            Self::Checkpoint { how: HowCheckpointed::GivenUp } => {
+                write!(f, "a checkpoint, given up behind its barriers")
+            }
+            Self::Checkpoint { how: HowCheckpointed::WithoutOne } => {
+                write!(f, "a checkpoint at which a core does not arrive")
+            }
             Self::Share { core, by_dropping: false } => {
                 write!(f, "make the writer a shared one{}", On(*core))
             }

@@ -103,10 +103,14 @@ pub enum EndingKind {
 
 impl Ending {
     /// Whether the blind spot of promise 3 concerns this end: damage in what the newest
-    /// commit made durable would look the same.
+    /// commit made durable would look the same. All but closed and empty logs, and torn ends of closed
+    /// ones; of a proven end, what may be missing came behind what is proven.
     #[must_use]
     pub const fn is_unproven(&self) -> bool {
-        matches!(self.kind, EndingKind::Unproven | EndingKind::Torn { unproven: true, .. })
+        matches!(
+            self.kind,
+            EndingKind::Proven | EndingKind::Unproven | EndingKind::Torn { unproven: true, .. }
+        )
     }
 
     /// Whether something was dropped.
@@ -189,7 +193,7 @@ impl fmt::Display for AtPosition<'_> {
         match ending.kind {
             EndingKind::Empty => return write!(f, "empty"),
             EndingKind::Closed => return write!(f, "closed at {position}"),
-            EndingKind::Proven => write!(f, "ends at {position}, proven")?,
+            EndingKind::Proven => write!(f, "ends at {position}, proven up to there")?,
             EndingKind::Unproven => write!(f, "ends at {position}, unproven")?,
             EndingKind::Torn { dropped_bytes_at_least, unproven } => {
                 write!(f, "torn at {position}: dropped at least {dropped_bytes_at_least} bytes")?;

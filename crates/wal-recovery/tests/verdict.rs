@@ -80,6 +80,8 @@ fn row_a_a_vouch_slot_at_the_end_proves_it_without_a_close() {
     log.core(0).segment().put(b"a", b"1").vouch();
     let found = recovered(&log.finish());
     assert_eq!(found.ending(), ("@A".into(), EndingKind::Proven));
+    // Nothing says that no batch came behind that, and was lost to damage.
+    assert!(found.core_report(0).ending.is_unproven());
     let adoption = found.core(0).adoption.unwrap();
     assert_eq!(adoption.from_position, adoption.to_position);
 }

@@ -524,3 +524,22 @@ fn a_failing_core_ends_the_wait_for_a_checkpoint() {
         assert!(waiting.join().unwrap().is_err());
     });
 }
+
+#[test]
+fn what_was_released_stays_so_when_the_reset_of_another_core_takes_the_checkpoint_away() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 10);
+    let middle = writers.positions();
+    fill_all(&mut writers, 10);
+    checkpoint(&wal, &mut writers, 1);
+    writers.writer(0).unwrap().reset().unwrap();
+    assert_eq!(checkpoint_on(&disk), None);
+    // Cut there, the log would end below what the manifest says was released: damage.
+    let refused = writers.writer(1).unwrap().truncate(middle[1]).unwrap_err();
+    assert!(matches!(refused, WalError::BelowCheckpoint { core: 1, .. }), "{refused}");
+    writers.writer(1).unwrap().reset().unwrap();
+    drop(writers);
+    wal.close().unwrap();
+    assert!(verify(&(Arc::new(disk.clone()) as Arc<dyn Storage>)).unwrap().is_sound());
+}

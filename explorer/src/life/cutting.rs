@@ -22,7 +22,7 @@ impl Life<'_> {
             return Ok(());
         };
         let cut = writer.truncate(to.position);
-        self.is_cut(Cut { cores: BTreeMap::from([(core, to)]) }, cut)
+        self.is_cut(Cut { cores: BTreeMap::from([(core, to)]), empties: false }, cut)
     }
 
     pub(super) fn reset(&mut self, core: Pick) -> Checked {
@@ -33,7 +33,8 @@ impl Life<'_> {
             return Ok(());
         };
         let cut = writer.reset();
-        self.is_cut(Cut { cores: BTreeMap::from([(core, Acked::default())]) }, cut)
+        let cores = BTreeMap::from([(core, Acked::default())]);
+        self.is_cut(Cut { cores, empties: true }, cut)
     }
 
     /// Takes all writers, puts something on each core, and does one thing with all of them.
@@ -96,12 +97,12 @@ impl Life<'_> {
                 let to: Vec<Acked> = cores.iter().map(|&core| self.boundary(core, pick)).collect();
                 let positions: Vec<u64> = to.iter().map(|to| to.position).collect();
                 let cut = all.truncate(&positions);
-                self.is_cut(Cut { cores: cores.into_iter().zip(to).collect() }, cut)
+                self.is_cut(Cut { cores: cores.into_iter().zip(to).collect(), empties: false }, cut)
             }
             Together::Reset => {
                 let cut = all.reset();
                 let to = cores.into_iter().map(|core| (core, Acked::default()));
-                self.is_cut(Cut { cores: to.collect() }, cut)
+                self.is_cut(Cut { cores: to.collect(), empties: true }, cut)
             }
         }
     }
@@ -146,6 +147,18 @@ impl Life<'_> {
     fn is_cut(&mut self, asked: Cut, result: Result<(), WalError>) -> Checked {
         let cores: Vec<u16> = asked.cores.keys().copied().collect();
         let mut cut = asked;
+        let mut reaches = cut.cores.iter().filter(|_| !cut.empties);
+        let is_below = reaches.any(|(&core, to)| {
+            let oracle = self.oracle.core(core);
+            to.entries < oracle.released() && to.position < oracle.position
+        });
+        match &result {
+            Err(WalError::BelowCheckpoint { .. }) if is_below => return self.called(&[]),
+            Ok(()) if is_below => {
+                return Err(format!("promise 7: a checkpoint was cut away by {cut:?}"));
+            }
+            _ => {}
+        }
         cut.cores.retain(|core, to| {
             let moves = self.oracle.core(*core).position != to.position;
             if !moves && to.position == 0 {

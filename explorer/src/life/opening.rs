@@ -40,7 +40,7 @@ impl Life<'_> {
     pub(super) fn open_found(&mut self, found: &Found, shape: Shape, settled: bool) -> Checked {
         if settled {
             // Opening changes nothing of it, wherever it is cut off.
-            self.oracle.go_on_from(&found.cores);
+            self.go_on_from(found);
         }
         self.is_opening = true;
         self.faults_before = self.machine.faults_hit();
@@ -114,7 +114,7 @@ impl Life<'_> {
             return Err(format!("recovery gave {expected}, opening for writing {report}"));
         }
         // What is recovered is durable from here on.
-        self.oracle.go_on_from(&found.cores);
+        self.go_on_from(found);
         let epochs = self.oracle.epochs_to_go_on_with(matches!(selection, CoreSelection::One(_)));
         if !epochs.contains(&epoch) {
             return Err(format!(
@@ -138,6 +138,12 @@ impl Life<'_> {
             Some(writer) => self.is_taken(writer.core_id(), writer),
             None => Ok(()),
         }
+    }
+
+    fn go_on_from(&mut self, found: &Found) {
+        let manifest = found.log.manifest.as_ref();
+        self.oracle.settle_checkpoint(manifest.and_then(|manifest| manifest.checkpoint.as_ref()));
+        self.oracle.go_on_from(&found.cores);
     }
 
     /// A directory of several cores, or of another one, is not opened for one core alone, and

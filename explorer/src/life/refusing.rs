@@ -148,7 +148,10 @@ fn is_the_reason(error: &WalError, what: Wrong) -> bool {
         Wrong::TimestampTooLow => is_of("timestamp_ns"),
         Wrong::BarrierOfAnotherEpoch => is_of("barrier epoch"),
         Wrong::EpochLowered => matches!(error, WalError::EpochRegressed { .. }),
-        Wrong::CutInsideARecord => matches!(error, WalError::NotARecordBoundary { .. }),
+        // Below a checkpoint nobody looks for boundaries.
+        Wrong::CutInsideARecord => {
+            matches!(error, WalError::NotARecordBoundary { .. } | WalError::BelowCheckpoint { .. })
+        }
         Wrong::CutBeyondTheEnd => matches!(error, WalError::InvalidArgument { .. }),
         Wrong::ProofOfAnotherCore => matches!(error, WalError::ProofRejected { .. }),
         Wrong::WriterTwice => matches!(error, WalError::WriterTaken { .. }),

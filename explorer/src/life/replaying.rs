@@ -20,6 +20,8 @@ pub(super) struct Kept {
     /// The opening that it came from.
     opening: u64,
     cores: BTreeMap<u16, Vec<Known>>,
+    /// With which entry the replay of each core begins: behind the checkpoint.
+    firsts: BTreeMap<u16, usize>,
 }
 
 /// More are not kept at once.
@@ -39,7 +41,8 @@ impl Life<'_> {
         }
         let of_core = |core: u16| self.oracle.cores.get(&core).map(|core| core.entries.clone());
         let cores = found.keys().map(|&core| (core, of_core(core).unwrap_or_default())).collect();
-        self.kept.push(Kept { recovery, opening: self.openings, cores });
+        let firsts = found.iter().map(|(&core, recovered)| (core, recovered.first)).collect();
+        self.kept.push(Kept { recovery, opening: self.openings, cores, firsts });
     }
 
     /// The background recycles what nothing needs any more: what is kept is not among it.
@@ -76,9 +79,11 @@ impl Life<'_> {
 impl Kept {
     fn replay(&self, pick: Pick, how: HowReplayed) -> Result<(), Stopped> {
         match how {
-            HowReplayed::Merged => self.compare(&self.recovery, |_, known| 0..known.len()),
+            HowReplayed::Merged => {
+                self.compare(&self.recovery, |core, known| self.first(core)..known.len())
+            }
             HowReplayed::CoreByCore => self.cores.iter().try_for_each(|(&core, known)| {
-                let mut left = known.iter().enumerate();
+                let mut left = known.iter().enumerate().skip(self.first(core));
                 self.recovery.try_for_each_of_core(core, |entry| is_next(left.next(), &entry))?;
                 is_over(core, left.next())
             }),
@@ -87,15 +92,19 @@ impl Kept {
                 let epochs: Vec<u64> = epochs.collect();
                 let epoch = index(pick, epochs.len()).map_or(0, |at| epochs[at]);
                 let replay = self.recovery.clone().up_to_epoch(epoch);
-                self.compare(&replay, |_, known| {
-                    0..known.partition_point(|known| known.epoch <= epoch)
+                self.compare(&replay, |core, known| {
+                    let (first, end) =
+                        (self.first(core), known.partition_point(|known| known.epoch <= epoch));
+                    first..end.max(first)
                 })
             }
             HowReplayed::FromPositions => {
                 let places = self.cores.iter().map(|(&core, known)| {
-                    let at = index(pick, known.len()).and_then(|at| known.get(at));
+                    // What lies below the checkpoint may be there or not.
+                    let left = known.get(self.first(core)..).unwrap_or_default();
+                    let at = index(pick, left.len()).and_then(|at| left.get(at));
                     // In the midst of a record is behind its beginning.
-                    (core, at.map_or(0, |known| known.position + 8 * (pick & 1)))
+                    (core, at.map_or(u64::MAX, |known| known.position + 8 * (pick & 1)))
                 });
                 let places: BTreeMap<u16, u64> = places.collect();
                 let positions: Vec<(u16, u64)> = places.clone().into_iter().collect();
@@ -106,6 +115,10 @@ impl Kept {
                 })
             }
         }
+    }
+
+    fn first(&self, core: u16) -> usize {
+        self.firsts.get(&core).copied().unwrap_or(0)
     }
 
     /// Replays all cores, merged: of each core just the entries that `part` leaves.
