@@ -343,11 +343,8 @@ fn judge(
         Ok(log) => log,
         Err(error) => return of_error(&error),
     };
-    let mut counts = match firsts(&storage, &log) {
-        Ok(firsts) => firsts,
-        // The replay below meets it again, and says what it is.
-        Err(_) => BTreeMap::new(),
-    };
+    // The replay below meets an error again, and says what it is.
+    let mut counts = firsts(&storage, &log).unwrap_or_default();
     let mut wrong = None;
     let visited = log.replay(&storage).for_each(|entry| {
         let count = counts.entry(entry.core_id()).or_default();

@@ -265,11 +265,11 @@ impl Recovery {
 
     fn reader(&self, core: u16) -> Option<CoreReader> {
         let spans = self.cores.get(&core)?;
-        let from_position = self.from_position(core);
+        let from_position = self.first_position(core);
         Some(CoreReader::new(self.storage.clone(), core, spans, from_position, self.last_epoch))
     }
 
-    fn from_position(&self, core: u16) -> u64 {
+    fn first_position(&self, core: u16) -> u64 {
         self.from_positions.get(&core).copied().unwrap_or(0)
     }
 
@@ -277,7 +277,7 @@ impl Recovery {
         let of_core = |(core, spans): (&u16, &Vec<SegmentSpan>)| {
             let end_position = spans.last().map_or(0, |last| last.end_position);
             let first_position = spans.first().map_or(0, |first| first.base_position);
-            end_position.saturating_sub(self.from_position(*core).max(first_position))
+            end_position.saturating_sub(self.first_position(*core).max(first_position))
         };
         let report = self.on_progress.as_ref().map(|callback| &*callback.0);
         Meter::new(report.map(|report| (report, self.cores.iter().map(of_core).sum())))

@@ -493,7 +493,7 @@ impl CheckpointDetails {
             }
         }
         let watermark_before = before.and_then(|before| before.watermark);
-        let watermark = self.watermark.or(committed.watermark().max(watermark_before));
+        let watermark = self.watermark.or_else(|| committed.watermark().max(watermark_before));
         let source_offsets = offsets
             .iter()
             .map(|(source, offset)| SourceOffset { source: source.to_owned(), offset })

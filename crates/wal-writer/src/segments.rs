@@ -694,13 +694,13 @@ mod tests {
             take(&segments, 0);
         }
         segments.recycle(&[1, 2, 3, 4]);
-        assert_eq!(files(&disk), (1, SPARES_MAX));
+        assert_eq!(files(&disk), (1, 2));
         take(&segments, 100_000);
-        assert_eq!(files(&disk), (2, SPARES_MAX), "they are too small for that");
+        assert_eq!(files(&disk), (2, 2), "they are too small for that");
         take(&segments, 0);
-        assert_eq!(files(&disk), (3, SPARES_MAX - 1));
+        assert_eq!(files(&disk), (3, 1));
         segments.recycle(&[7]);
-        assert_eq!(files(&disk), (2, SPARES_MAX));
+        assert_eq!(files(&disk), (2, 2));
     }
 
     #[test]
