@@ -34,6 +34,7 @@ readonly FAULTS=(
     "recovery_rewrites 4 crashes"
     "merge_trusts_the_clock 6 crashes"
     "batch_split 2 crashes"
+    "release_before_manifest 7 crashes"
 )
 # Each fault has so long to be found.
 readonly SECONDS_MAX=60

@@ -140,6 +140,8 @@ impl PendingCheckpoint {
         let holds: Result<Vec<_>> =
             pending.members.iter().map(|core| core.directory_lock()).collect();
         let _holds = holds?;
+        #[cfg(wal_fault = "release_before_manifest")]
+        pending.release_too_early();
         pending.shared.replace_manifest(|manifest| pending.change(manifest, &details))?;
         for core in &pending.members {
             core.barriers.checkpointed(pending.epoch);
@@ -426,6 +428,14 @@ impl Pending {
         let state = self.state();
         let goal = |core: &Arc<CoreLog>| state.arrived.get(&core.core).map(|place| place.goal);
         self.members.iter().filter_map(|core| Some((core, goal(core)?))).collect()
+    }
+
+    /// Breaks promise 7.
+    #[cfg(wal_fault = "release_before_manifest")]
+    fn release_too_early(&self) {
+        for (core, goal) in self.goals() {
+            core.segments.recycle(&core.spans.release_below(goal.position));
+        }
     }
 
     /// What completing it changes.
