@@ -241,6 +241,7 @@ impl Oracle {
             let nothing = Recovered::default();
             let found = found.get(core).unwrap_or(&nothing);
             oracle.keep(found.entries);
+            oracle.released = oracle.released.min(found.entries);
             let replayed = oracle.entries.iter_mut().skip(found.first);
             for (known, &timestamp_ns) in replayed.zip(&found.timestamps_ns) {
                 known.timestamp_ns = Some(timestamp_ns);

@@ -187,6 +187,9 @@ struct Known {
     appended: VecDeque<(u64, Goal)>,
 }
 
+/// More barriers that are not durable are not told apart.
+const APPENDED_MAX: usize = 64;
+
 enum BarrierState {
     Durable,
     Appended(Goal),
@@ -196,14 +199,18 @@ enum BarrierState {
 impl Barriers {
     pub(crate) fn new(found: Option<u64>, checkpoint: Option<u64>) -> Self {
         let durable = found.max(checkpoint);
-        Self(Mutex::new(Known { durable, checkpoint, appended: VecDeque::new() }))
+        let appended = VecDeque::with_capacity(APPENDED_MAX);
+        Self(Mutex::new(Known { durable, checkpoint, appended }))
     }
 
     /// The barrier of `epoch` was appended, and `goal` covers it.
     pub(crate) fn appended(&self, epoch: u64, goal: Goal, queue: &Queue) {
         let mut known = self.lock();
-        // So that what nobody asks for does not pile up.
         known.take_note_of_durable(queue);
+        if known.appended.len() == APPENDED_MAX {
+            // The new one speaks for it too, and no sooner.
+            known.appended.pop_back();
+        }
         known.appended.push_back((epoch, goal));
     }
 

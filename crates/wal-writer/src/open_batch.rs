@@ -244,7 +244,7 @@ impl OpenBatch {
         let start = batch.buffer.len();
         let position = batch.end_position;
         let (mut sequence, mut clock) = (self.sequence, self.clock.clone());
-        let mut committed = Committed::default();
+        let mut has_commit = false;
         let core_id = log.core;
         let epoch = self.epoch;
         batch.buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
@@ -254,7 +254,7 @@ impl OpenBatch {
             let header = encode_batch_entry_header(entry.archived_bytes());
             batch.buffer.extend_from_slice(&header.unwrap_or_default());
             entry.archive_into(&mut batch.buffer);
-            note_commit(&mut committed, &entry);
+            has_commit |= matches!(operation, OperationRef::Commit { .. });
             sequence += 1;
         }
         let salt = batch.segment.salt();
@@ -278,10 +278,16 @@ impl OpenBatch {
         batch.end_position = position + record_bytes as u64;
         batch.end_epoch = epoch;
         self.position = batch.end_position;
-        self.sequence = sequence;
+        let first_sequence = std::mem::replace(&mut self.sequence, sequence);
+        let mut clock_before = std::mem::replace(&mut self.clock, clock);
         self.last_epoch = epoch;
-        self.clock = clock;
-        self.committed.merge(&committed);
+        if has_commit {
+            for (sequence, operation) in (first_sequence..).zip(operations.operations()) {
+                let timestamp_ns = clock_before.next();
+                let entry = EntryRef { epoch, sequence, core_id, timestamp_ns, operation };
+                note_commit(&mut self.committed, &entry);
+            }
+        }
         Ok(position)
     }
 

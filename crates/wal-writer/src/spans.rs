@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(crate) struct Spans(Mutex<Vec<SegmentSpan>>);
 
 impl Spans {
-    pub(crate) const fn new(spans: Vec<SegmentSpan>) -> Self {
+    pub(crate) fn new(spans: Vec<SegmentSpan>) -> Self {
         Self(Mutex::new(spans))
     }
 

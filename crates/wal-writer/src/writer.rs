@@ -143,7 +143,8 @@ impl CoreWalWriter {
     }
 
     /// Appends how far each source has been read, and the event time reached, and returns the
-    /// record's position.
+    /// record's position. The first commit that names a source keeps its name, for
+    /// [checkpoints](crate::CheckpointDetails).
     ///
     /// # Errors
     ///

@@ -18,6 +18,12 @@ use wal_writer::{
 
 const SEGMENT_BYTES: u64 = 32 * 1024;
 
+/// Nobody waits so long but for a fault.
+const LONG: Duration = Duration::from_secs(20);
+
+/// In which a thread most likely gets to where it waits.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
 fn options() -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT_BYTES,
@@ -218,9 +224,14 @@ fn a_core_whose_writer_nobody_has_is_arrived_for_also_if_it_is_given_back_later(
     let pending = wal.begin_checkpoint(1).unwrap();
     assert_eq!(wal.writer(3).unwrap().epoch(), 1, "nobody had it");
     pending.arrival().arrive(&mut taken).unwrap();
-    drop(given_back);
-    drop(shared);
-    pending.wait_timeout(Duration::from_secs(60)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pending.wait_timeout(LONG));
+        // So that they are, most likely, given back while it waits.
+        std::thread::sleep(A_MOMENT);
+        drop(given_back);
+        drop(shared);
+        waiting.join().unwrap().unwrap();
+    });
     assert!(pending.missing().is_empty());
 }
 
@@ -442,13 +453,14 @@ fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
     let (_disk, wal) = new_log(2);
     let epochs = wal.watch_epochs();
     let mut writers = wal.writers().unwrap().into_writers();
-    writers[0].append_epoch_barrier().unwrap();
+    for writer in &mut writers {
+        writer.append_epoch_barrier().unwrap();
+    }
     writers[0].sync().unwrap();
-    assert_eq!(epochs.complete(), None);
+    assert_eq!(epochs.complete(), None, "core 1's barrier is not durable");
     assert!(!epochs.wait_for_timeout(0, Duration::ZERO).unwrap());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| epochs.wait_for(0));
-        writers[1].append_epoch_barrier().unwrap();
         writers[1].sync().unwrap();
         waiting.join().unwrap().unwrap();
     });
@@ -516,12 +528,14 @@ fn a_failing_core_ends_the_wait_for_a_checkpoint() {
     let arrival = pending.arrival();
     arrival.arrive(writers.writer(0).unwrap()).unwrap();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| pending.wait());
+        let waiting = scope.spawn(|| pending.wait_timeout(LONG));
+        std::thread::sleep(A_MOMENT);
         let writer = writers.writer(1).unwrap();
         writer.append_put(b"key", b"value").unwrap();
         disk.halt();
         writer.sync().unwrap_err();
-        assert!(waiting.join().unwrap().is_err());
+        let told = waiting.join().unwrap().unwrap_err();
+        assert!(matches!(told, WalError::Poisoned { core: 1, .. }), "{told}");
     });
 }
 
