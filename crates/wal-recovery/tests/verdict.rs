@@ -144,6 +144,13 @@ fn damage_names_all_bytes_of_the_record_whose_checksum_is_wrong() {
     let record_bytes = 8 + 72;
     let range = damaged(&image).file_range;
     assert_eq!(range, Some((file_offset(0), file_offset(record_bytes))));
+
+    // A length that leads out of the file: all bytes that are there.
+    let mut image = log.finish();
+    let first_word: u32 = 1 << 28 | 40_000;
+    image.overwrite(&name, file_offset(0), &first_word.to_le_bytes());
+    let file_bytes = image.files[&name].len() as u64;
+    assert_eq!(damaged(&image).file_range, Some((file_offset(0), file_bytes)));
 }
 
 #[test]
