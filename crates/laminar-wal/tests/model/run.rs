@@ -43,6 +43,8 @@ pub(crate) struct Run {
 struct OpenLog {
     /// `None` if one core's writer holds the log alone.
     wal: Option<Wal>,
+    /// The epoch that all writers began with.
+    first_epoch: u64,
     writers: BTreeMap<u16, Writer>,
     /// A core has a writer, or shared ones, or was found poisoned.
     shared: BTreeMap<u16, Shared>,
@@ -700,10 +702,10 @@ impl Run {
     fn writer_is_taken(&mut self, writer: CoreWalWriter) -> Checked {
         let core = writer.core_id();
         self.is_not_poisoned(core, "the taking of a writer")?;
-        let wal_epoch = self.log().wal.as_ref().map_or(0, Wal::epoch);
+        let first_epoch = self.log().first_epoch;
         let model = self.model(core);
         model.ack_all();
-        let (epoch, lowest) = (writer.epoch(), model.open_epoch().max(wal_epoch));
+        let (epoch, lowest) = (writer.epoch(), model.open_epoch().max(first_epoch));
         let (synced_position, synced_sequence) = (model.position, model.sequence());
         if epoch < lowest {
             return Err(format!(

@@ -223,8 +223,10 @@ impl Run {
             return Err(format!("the log goes on with epoch {epoch:?}, expected was {epochs:?}"));
         }
         let cores = wal.as_ref().map_or(0, Wal::core_count);
+        let first_epoch = wal.as_ref().map_or(0, Wal::epoch);
         self.log = Some(OpenLog {
             wal,
+            first_epoch,
             writers: std::collections::BTreeMap::new(),
             shared: std::collections::BTreeMap::new(),
             asked: std::collections::BTreeMap::new(),
