@@ -126,7 +126,8 @@ pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspe
             reason: format!("it holds {name:?}, but neither a manifest nor a core's directory"),
         });
     }
-    let manifests = manifests::read(storage, directory.slots)?;
+    let has_segments = directory.cores.values().any(|core| !core.segment_ids.is_empty());
+    let manifests = manifests::read(storage, directory.slots, has_segments)?;
     let manifest = manifests.newest.as_ref();
     for core in named_cores(manifest) {
         directory.cores.entry(core).or_default();

@@ -32,11 +32,20 @@ pub(crate) struct Manifests {
 ///
 /// A newer version in any slot stops everything. Slots of two logs, or of one number and two
 /// contents, contradict each other, and nobody can say which one is right.
-pub(crate) fn read(storage: &dyn Storage, present: [bool; 2]) -> Result<Manifests> {
+///
+/// Where there is no segment yet, nothing was ever logged, and two ids are those of openings that did
+/// not get to their end: space that a slot lost in a crash may show what an earlier file held. The
+/// first slot is durable before the second is made, so it counts.
+pub(crate) fn read(
+    storage: &dyn Storage,
+    present: [bool; 2],
+    has_segments: bool,
+) -> Result<Manifests> {
     let [present_zero, present_one] = present;
     let (zero, zero_manifest) = read_slot(storage, ManifestSlot::Zero, present_zero)?;
     let (one, one_manifest) = read_slot(storage, ManifestSlot::One, present_one)?;
     let newest = match (zero_manifest, one_manifest) {
+        (Some(zero), Some(one)) if !has_segments && zero.log_id != one.log_id => Some(zero),
         (Some(zero), Some(one)) => Some(newer(storage, zero, one)?),
         (zero, one) => zero.or(one),
     };

@@ -222,6 +222,17 @@ fn a_slot_of_another_log_is_foreign() {
 }
 
 #[test]
+fn before_anything_is_logged_the_first_of_two_logs_slots_counts() {
+    // The second slot shows what the file of an opening held that was cut off before.
+    let mut log = new_log();
+    let expected = log.manifest().log_id;
+    let other = LogFixture::new([9; 16]).manifest().clone();
+    let mut image = log.finish();
+    image.write_manifest(ManifestSlot::One, &other);
+    assert_eq!(recovered(&image).log.log_id, Some(expected));
+}
+
+#[test]
 fn a_segment_of_another_log_is_foreign() {
     let mut log = small_log();
     log.core(0).segment().identity().log_id = LogId([9; 16]);

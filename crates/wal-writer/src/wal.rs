@@ -298,10 +298,13 @@ impl CoreSelection {
         let is_empty = recovered.cores.iter().all(|core| {
             core.spans.is_empty() && core.last_epoch == 0 && core.last_timestamp_ns == i64::MIN
         });
-        match self {
+        let epoch = match self {
             Self::First(_) if !is_empty => highest.saturating_add(1),
             _ => highest,
-        }
+        };
+        // A core alone may be empty, and others that log no more have left this epoch.
+        let checkpoint = recovered.manifest.as_ref().and_then(|it| it.checkpoint.as_ref());
+        checkpoint.map_or(epoch, |checkpoint| epoch.max(checkpoint.epoch.saturating_add(1)))
     }
 }
 

@@ -557,3 +557,20 @@ fn what_was_released_stays_so_when_the_reset_of_another_core_takes_the_checkpoin
     wal.close().unwrap();
     assert!(verify(&(Arc::new(disk.clone()) as Arc<dyn Storage>)).unwrap().is_sound());
 }
+
+#[test]
+fn a_core_alone_begins_behind_the_checkpoint_of_cores_that_log_no_more() {
+    let disk = SimStorage::new(1);
+    let open = |selection| {
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        Wal::open(storage, options(), selection).unwrap().0
+    };
+    let wal = open(CoreSelection::One(3));
+    checkpoint(&wal, &mut wal.writers().unwrap(), 1);
+    wal.close().unwrap();
+    // Core 0 logs nothing yet.
+    open(CoreSelection::First(1)).close().unwrap();
+    let wal = open(CoreSelection::One(0));
+    assert_eq!(wal.epoch(), 1);
+    checkpoint(&wal, &mut wal.writers().unwrap(), 2);
+}
