@@ -206,7 +206,8 @@ impl CheckpointArrival {
     /// [`WalError::InvalidArgument`] if the writer is of another log;
     /// [`WalError::EpochRegressed`] if it is beyond the epoch: since the checkpoint was begun,
     /// nobody may raise one above it. Otherwise as
-    /// [`append_put`](CoreWalWriter::append_put).
+    /// [`append_put`](CoreWalWriter::append_put), but that behind [`WalError::Poisoned`] the barrier
+    /// may have been logged.
     pub fn arrive(&self, writer: &mut CoreWalWriter) -> Result<u64> {
         let (log, open_batch) = writer.parts();
         self.pending.check_is_of(log)?;

@@ -54,13 +54,26 @@ impl Life<'_> {
                 (None, Some(shared)) => arrival.arrive_shared(shared),
                 (None, None) => continue,
             };
+            let goes_on_at = match (self.writers.get(&core), &shared) {
+                (Some(writer), _) => (writer.sequence(), writer.position()),
+                (None, Some(shared)) => (shared.sequence(), shared.position()),
+                (None, None) => continue,
+            };
             drop(shared);
+            // A barrier may have been logged, and its submitting have failed.
+            let is_logged = goes_on_at.0 > self.oracle.core(core).sequence();
+            let end = match &arrived {
+                Ok(end) => Some(*end),
+                Err(_) => is_logged.then_some(goes_on_at.1),
+            };
+            if let Some(end) = end {
+                let epoch = arrival.epoch();
+                let barrier = WalOperation::EpochBarrier { epoch };
+                let record = (end.saturating_sub(record_bytes(&barrier)), end);
+                self.appended(core, vec![barrier], epoch, None, record)?;
+            }
             match arrived {
-                Ok(end) => {
-                    let epoch = arrival.epoch();
-                    let barrier = WalOperation::EpochBarrier { epoch };
-                    let record = (end.saturating_sub(record_bytes(&barrier)), end);
-                    self.appended(core, vec![barrier], epoch, None, record)?;
+                Ok(_) => {
                     let end = self.oracle.core(core).end();
                     self.submitted.insert(core, end);
                 }
