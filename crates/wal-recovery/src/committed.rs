@@ -1,7 +1,6 @@
 //! How far the inputs had been read, as the commits in a log say.
 
 use std::collections::BTreeMap;
-
 use std::sync::Arc;
 
 use wal_entry::{EntryView, OperationView, ReplayOrder};

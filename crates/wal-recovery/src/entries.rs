@@ -4,6 +4,7 @@ use wal_entry::{EntryView, ReplayOrder, WalEntry};
 use wal_storage::Result;
 
 use crate::core_reader::{Chunk, CoreReader};
+use crate::merge::changed_in_memory;
 use crate::replay::Recovery;
 
 /// The entries of a [`Recovery`] as copies, in [replay order](wal_entry::ReplayOrder); made by its
@@ -65,7 +66,7 @@ impl Entries {
                 lowest = Some((order, feed));
             }
         }
-        Ok(lowest.and_then(|(_, feed)| feed.take_head()))
+        lowest.map(|(_, feed)| feed.take_head()).transpose()
     }
 }
 
@@ -83,10 +84,12 @@ impl Feed {
         Ok(self.chunk.archives_from(self.next).next().and_then(ReplayOrder::peek))
     }
 
-    fn take_head(&mut self) -> Option<WalEntry> {
-        let archive = self.chunk.archives_from(self.next).next()?;
-        let entry = EntryView::access(archive).ok().map(|view| view.to_entry());
+    fn take_head(&mut self) -> Result<WalEntry> {
+        let archive = self.chunk.archives_from(self.next).next().unwrap_or_default();
+        let entry = EntryView::access(archive)
+            .map(|view| view.to_entry())
+            .map_err(|invalid| changed_in_memory(&invalid.to_string()))?;
         self.next += 1;
-        entry
+        Ok(entry)
     }
 }

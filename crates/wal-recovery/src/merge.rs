@@ -123,7 +123,7 @@ impl<'a> Feed<'a> {
 
 /// The chunk was checked when it was read.
 #[cold]
-fn changed_in_memory(what: &str) -> WalError {
+pub(crate) fn changed_in_memory(what: &str) -> WalError {
     WalError::InvalidArgument {
         what: format!("{what}, but it was one when it was read: the memory of this machine fails"),
     }

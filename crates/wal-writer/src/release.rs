@@ -144,7 +144,8 @@ impl LogShared {
         for release in self.manifest().releases {
             let position = release.position.min(self.pins.lowest(release.core));
             if let Some(core) = cores.iter().find(|core| core.core == release.core) {
-                let released = core.spans.release_below(position);
+                let durable_position = core.queue.durable_position();
+                let released = core.spans.release_below(position, durable_position);
                 if !released.is_empty() {
                     core.recycle(released);
                 }
@@ -152,7 +153,8 @@ impl LogShared {
             if let Some(retired) = self.retired.iter().find(|retired| retired.core == release.core)
                 && let Some(worker) = cores.first()
             {
-                let released = retired.spans.release_below(position);
+                // What was recovered has started.
+                let released = retired.spans.release_below(position, u64::MAX);
                 if !released.is_empty() {
                     worker.remove_segments_of(retired.core, released);
                 }

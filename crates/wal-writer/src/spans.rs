@@ -60,12 +60,15 @@ impl Spans {
         dead
     }
 
-    /// Lets go of the segments that end at `position` or below, and returns them. The last one
-    /// stays: only the start of a later one says where the log goes on.
-    pub(crate) fn release_below(&self, position: u64) -> Vec<u64> {
+    /// Lets go of the segments that end at `position` or below, and returns them. One stays until
+    /// something of the next one is durable: only that one's start says where the log goes on, and
+    /// it may be in memory alone.
+    pub(crate) fn release_below(&self, position: u64, durable_position: u64) -> Vec<u64> {
         let mut spans = self.lock();
-        let last = spans.len().saturating_sub(1);
-        let released = spans.iter().take(last).take_while(|span| span.end_position <= position);
+        let released = spans.windows(2).take_while(|pair| match pair {
+            [span, next] => span.end_position <= position && next.base_position < durable_position,
+            _ => false,
+        });
         let count = released.count();
         spans.drain(..count).map(|span| span.segment_id).collect()
     }
@@ -104,10 +107,11 @@ mod tests {
     #[test]
     fn a_segment_is_released_when_all_of_it_lies_below_and_another_follows() {
         let spans = spans(&[0, 100, 200, 300]);
-        assert!(spans.release_below(99).is_empty());
-        assert_eq!(spans.release_below(100), [1]);
-        assert_eq!(spans.release_below(299), [2]);
-        assert!(spans.release_below(300).is_empty());
+        assert!(spans.release_below(99, 300).is_empty());
+        assert!(spans.release_below(100, 100).is_empty(), "the next one may not be started");
+        assert_eq!(spans.release_below(100, 108), [1]);
+        assert_eq!(spans.release_below(299, 300), [2]);
+        assert!(spans.release_below(300, 300).is_empty());
         assert_eq!(ids(&spans), [3]);
     }
 

@@ -574,3 +574,28 @@ fn a_core_alone_begins_behind_the_checkpoint_of_cores_that_log_no_more() {
     assert_eq!(wal.epoch(), 1);
     checkpoint(&wal, &mut wal.writers().unwrap(), 2);
 }
+
+#[test]
+fn a_segment_is_not_given_back_before_the_one_behind_it_is_started_on_disk() {
+    let (disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 5);
+    checkpoint(&wal, &mut writers, 1);
+    drop(writers);
+    wal.close().unwrap();
+    // The segment found ends with the checkpoint; the next one is begun in memory alone.
+    let (wal, recovery) = open(&disk, 1);
+    drop(recovery);
+    let mut writer = wal.writer(0).unwrap();
+    let pin = wal.pin("a reader");
+    writer.append_put(b"not synced", b"").unwrap();
+    drop(pin);
+    disk.run_jobs();
+    let crashed = disk.crash(CrashPlan::lose_everything_unsynced());
+    assert_eq!(open(&crashed, 1).0.last_checkpoint().unwrap().id, 1);
+    // Once it is there, the one before goes.
+    writer.sync().unwrap();
+    drop(wal.pin("another reader"));
+    disk.run_jobs();
+    assert_eq!(wal.disk_usage().unwrap().cores[0].live_segments, 1);
+}
