@@ -127,8 +127,8 @@ impl Opening {
                 Err(error) => assert!(may_fail, "core {core} cannot be gone on with: {error}"),
             }
         }
-        if let Some(replay) = &replay {
-            let entries = replay.entries();
+        if let Some(replay) = replay {
+            let entries = replay.from_start().entries();
             let Ok(entries) = entries else { panic!("it replays beside a writer: {entries:?}") };
             assert_eq!(entries, found.entries);
         }

@@ -59,9 +59,10 @@ fn found(disk: &SimStorage, log: RecoveredLog) -> Found {
     Found { log, entries }
 }
 
-/// Everything that was recovered, merged; core by core it is the same.
+/// Everything that was recovered, merged; core by core it is the same, and behind the checkpoint
+/// the rest of it.
 fn entries(storage: &std::sync::Arc<dyn Storage>, log: &RecoveredLog) -> Vec<WalEntry> {
-    let replay = log.replay(storage);
+    let replay = log.replay(storage).from_start();
     let entries = replay.entries();
     let Ok(entries) = entries else { panic!("what was recovered replays: {entries:?}") };
     let is_in_order = entries.is_sorted_by(|a, b| a.replay_order() < b.replay_order());
@@ -73,6 +74,14 @@ fn entries(storage: &std::sync::Arc<dyn Storage>, log: &RecoveredLog) -> Vec<Wal
         });
         assert!(visited.is_ok(), "{visited:?}");
         assert_eq!(merged.next(), None, "core {core} by itself");
+    }
+    let behind = log.replay(storage).entries();
+    let Ok(behind) = behind else { panic!("what was recovered replays: {behind:?}") };
+    for core in replay.cores() {
+        let own = |entry: &&WalEntry| entry.core_id == core;
+        let missing = entries.iter().filter(own).count() - behind.iter().filter(own).count();
+        let rest = entries.iter().filter(own).skip(missing);
+        assert!(rest.eq(behind.iter().filter(own)), "core {core} behind the checkpoint");
     }
     entries
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use laminar_wal::WalOptions;
+use laminar_wal::{CheckpointDetails, WalOptions};
 use wal_entry::{Offsets, WalEntry};
 use wal_recovery::{RecoveryMode, recover};
 use wal_sim::{CrashPlan, SimStorage};
@@ -17,22 +17,25 @@ pub(super) struct Log {
     pub(super) logged: Vec<WalEntry>,
 }
 
-/// Three logs: built record by record; written, cut, and lost in a crash; closed after a rotation.
+/// Four logs: built record by record; written, cut, and lost in a crash; closed after a rotation;
+/// lost in a crash behind a checkpoint that gave segments back.
 pub(super) fn choose(choice: u8) -> &'static Log {
-    let [built, crashed, closed] = &*LOGS;
-    match choice % 3 {
+    let [built, crashed, closed, checkpointed] = &*LOGS;
+    match choice % 4 {
         0 => built,
         1 => crashed,
-        _ => closed,
+        2 => closed,
+        _ => checkpointed,
     }
 }
 
-static LOGS: LazyLock<[Log; 3]> = LazyLock::new(|| {
+static LOGS: LazyLock<[Log; 4]> = LazyLock::new(|| {
     let built = &segment_scan::LOG;
     [
         Log { disk: built.disk.clone(), logged: built.logged.clone() },
         written(crashed()),
         written(closed()),
+        written(checkpointed()),
     ]
 });
 
@@ -52,7 +55,7 @@ fn written(disk: Result<SimStorage>) -> Log {
     };
     let storage = storage(&disk);
     let recovered = recover(&storage, RecoveryMode::TornTail);
-    match recovered.and_then(|log| log.replay(&storage).entries()) {
+    match recovered.and_then(|log| log.replay(&storage).from_start().entries()) {
         Ok(logged) => Log { disk, logged },
         Err(error) => panic!("a log could not be read: {error}"),
     }
@@ -122,6 +125,35 @@ fn closed() -> Result<SimStorage> {
     let closed = disk.crash(CrashPlan::keep_everything());
     disk.forget_jobs();
     Ok(closed)
+}
+
+/// Two cores; the first had filled segments, which a checkpoint gave back, and went on.
+fn checkpointed() -> Result<SimStorage> {
+    let disk = SimStorage::new(9);
+    let (wal, _) = small(&disk).cores(2).open()?;
+    disk.run_jobs();
+    let mut first = wal.writer(0)?;
+    let mut second = wal.writer(1)?;
+    for number in 0..6_u8 {
+        first.append_put(&[number], &[number; 2500])?;
+        first.sync()?;
+        disk.run_jobs();
+    }
+    second.append_commit(&offsets(), Some(3))?;
+    let pending = wal.begin_checkpoint(5)?;
+    pending.arrival().arrive(&mut first)?;
+    pending.arrival().arrive(&mut second)?;
+    pending.complete(CheckpointDetails::default())?;
+    disk.run_jobs();
+    first.append_put(b"behind", &[1; 3000])?;
+    first.sync()?;
+    second.append_put(b"behind", b"2")?;
+    second.sync()?;
+    first.append_put(b"never synced", &[3; 3000])?;
+    let crashed = disk.crash(CrashPlan::random(4));
+    disk.halt();
+    disk.forget_jobs();
+    Ok(crashed)
 }
 
 fn offsets() -> Offsets {

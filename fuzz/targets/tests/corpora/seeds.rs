@@ -148,6 +148,7 @@ fn directories() -> Vec<(&'static str, Vec<u8>)> {
     const BUILT: u8 = 0;
     const CRASHED: u8 = 1;
     const CLOSED: u8 = 2;
+    const CHECKPOINTED: u8 = 3;
     const TWO_CORES: u8 = 1;
     const KILLED: u8 = 8 + TWO_CORES;
     const REPLAYED_BESIDE: u8 = 16 + TWO_CORES;
@@ -161,6 +162,12 @@ fn directories() -> Vec<(&'static str, Vec<u8>)> {
         ("a_crashed_log_killed_again", vec![CRASHED, KILLED]),
         ("a_closed_log_replayed_beside_its_writer", vec![CLOSED, REPLAYED_BESIDE]),
         ("a_closed_log_with_more_cores", vec![CLOSED, 3]),
+        ("a_checkpointed_log", vec![CHECKPOINTED, TWO_CORES]),
+        ("a_checkpointed_log_replayed_beside_its_writer", vec![CHECKPOINTED, REPLAYED_BESIDE]),
+        (
+            "a_checkpointed_log_without_its_manifest",
+            vec![CHECKPOINTED, TWO_CORES, REMOVE, 0, REMOVE, 0],
+        ),
         ("one_slot_gone", vec![CRASHED, TWO_CORES, REMOVE, 0]),
         ("both_slots_gone", vec![CRASHED, TWO_CORES, REMOVE, 0, REMOVE, 0]),
         (
