@@ -4,6 +4,7 @@ mod appending;
 mod checkpointing;
 mod cutting;
 mod opening;
+mod pinning;
 mod refusing;
 mod replaying;
 mod syncing;
@@ -27,6 +28,7 @@ use crate::random::{Random, index};
 use crate::watchdog::Doing;
 use crate::witness::Witnessed;
 use crate::workload::{Ending, Operation, Pick, Workload};
+use pinning::Pinned;
 use replaying::Kept;
 use syncing::{Proof, Request, Ticket};
 
@@ -77,6 +79,8 @@ pub(crate) struct Life<'a> {
     max_delay: Duration,
     /// What openings recovered, kept to be replayed.
     kept: Vec<Kept>,
+    /// What keeps segments, of this opening or of one before.
+    pins: Vec<Pinned>,
     /// Counts openings and cuts, so that tickets of another life are known.
     openings: u64,
     cuts: BTreeMap<u16, u64>,
@@ -127,6 +131,7 @@ impl<'a> Life<'a> {
             submitted: BTreeMap::new(),
             max_delay: Duration::ZERO,
             kept: Vec::new(),
+            pins: Vec::new(),
             openings: 0,
             cuts: BTreeMap::new(),
             max_record_bytes: 0,
@@ -281,6 +286,14 @@ impl<'a> Life<'a> {
             Operation::Truncate { core, pick } => self.truncate(core, pick),
             Operation::Reset { core } => self.reset(core),
             Operation::Checkpoint { how } => self.checkpoint(how),
+            Operation::Pin => self.pin(),
+            Operation::AdvancePin { core, pick } => self.advance_pin(core, pick),
+            Operation::DropPin { pick } => {
+                if let Some(at) = index(pick, self.pins.len()) {
+                    drop(self.pins.swap_remove(at));
+                }
+                Ok(())
+            }
             Operation::Share { core, by_dropping } => self.share(core, by_dropping),
             Operation::CloneShared { core } => self.clone_shared(core),
             Operation::DropShared { core } => self.drop_shared(core),
@@ -305,6 +318,7 @@ impl<'a> Life<'a> {
                 self.machine.run_jobs();
                 self.called(&[])?;
                 self.background_has_served()?;
+                self.pins_hold()?;
                 self.replay_each()
             }
             Operation::RunOneJob => {

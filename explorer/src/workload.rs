@@ -61,6 +61,9 @@ pub(crate) enum Operation {
     Truncate { core: Pick, pick: Pick },
     Reset { core: Pick },
     Checkpoint { how: HowCheckpointed },
+    Pin,
+    AdvancePin { core: Pick, pick: Pick },
+    DropPin { pick: Pick },
 
     // ---- handing around, closing, opening ----
     Share { core: Pick, by_dropping: bool },
@@ -290,6 +293,7 @@ enum Kind {
     Truncate,
     Reset,
     Checkpoint,
+    Pin,
     Share,
     Hand,
     Reopen,
@@ -316,6 +320,7 @@ const KINDS: &[(u64, Kind)] = &[
     (7, Kind::Truncate),
     (3, Kind::Reset),
     (7, Kind::Checkpoint),
+    (5, Kind::Pin),
     (7, Kind::Share),
     (3, Kind::Hand),
     (4, Kind::Reopen),
@@ -411,6 +416,11 @@ impl Kind {
                     HowCheckpointed::GivenUp,
                     HowCheckpointed::WithoutOne,
                 ]),
+            },
+            Self::Pin => match random.below(4) {
+                0 => Operation::AdvancePin { core, pick },
+                1 => Operation::Pin,
+                _ => Operation::DropPin { pick },
             },
             Self::Share => match random.below(6) {
                 0..=2 => Operation::Share { core, by_dropping: random.chance(30) },
@@ -559,6 +569,11 @@ impl fmt::Display for Operation {
             Self::Checkpoint { how: HowCheckpointed::WithoutOne } => {
                 write!(f, "a checkpoint at which a core does not arrive")
             }
+            Self::Pin => write!(f, "pin all that is there"),
+            Self::AdvancePin { core, .. } => {
+                write!(f, "let a pin go of what lies below some entry{}", On(*core))
+            }
+            Self::DropPin { .. } => write!(f, "drop a pin"),
             Self::Share { core, by_dropping: false } => {
                 write!(f, "make the writer a shared one{}", On(*core))
             }

@@ -127,7 +127,7 @@ impl Life<'_> {
     }
 
     /// Some record boundary of the log, most often near its end.
-    fn boundary(&mut self, core: u16, pick: Pick) -> Acked {
+    pub(super) fn boundary(&mut self, core: u16, pick: Pick) -> Acked {
         let oracle = self.oracle.core(core);
         let count = oracle.entries.len();
         let end = oracle.end();
