@@ -163,6 +163,7 @@ impl Life<'_> {
             let moves = self.oracle.core(*core).position != to.position;
             if !moves && to.position == 0 {
                 // Whether this begins a new life depends on files that the oracle knows nothing of.
+                self.pins.iter_mut().for_each(|pinned| pinned.forget(*core));
                 self.requests.retain(|request| request.core() != *core);
                 self.proofs.retain(|proof| proof.core() != *core);
             }

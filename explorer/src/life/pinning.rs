@@ -19,6 +19,13 @@ pub(super) struct Pinned {
     lives: Vec<LogLife>,
 }
 
+impl Pinned {
+    /// Segments of this core may go.
+    pub(super) fn forget(&mut self, core: u16) {
+        self.files.remove(&core);
+    }
+}
+
 /// More are not held at once.
 const PINS_MAX: usize = 3;
 
@@ -44,7 +51,7 @@ impl Life<'_> {
         };
         let position = self.boundary(core, pick / 4).position;
         if let Some(pinned) = at.and_then(|at| self.pins.get_mut(at)) {
-            pinned.files.remove(&core);
+            pinned.forget(core);
             pinned.pin.advance(core, position);
         }
         Ok(())

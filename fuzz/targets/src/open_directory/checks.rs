@@ -1,5 +1,8 @@
 //! Reading a directory in every way there is, and holding what comes back against itself.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use laminar_wal::EndingKind;
 use wal_entry::WalEntry;
 use wal_format::{CoreDirectory, SegmentFile};
@@ -51,17 +54,17 @@ pub(super) fn read_again(disk: &SimStorage) -> Result<Found> {
 
 /// Replays what was recovered, and holds it against what recovery says of it.
 fn found(disk: &SimStorage, log: RecoveredLog) -> Found {
-    let entries = entries(&storage(disk), &log);
+    let (entries, behind_checkpoint) = entries(&storage(disk), &log);
     let of_cores: u64 = log.cores.iter().zip(&log.report.cores).map(check_core(&entries)).sum();
     assert_eq!(of_cores, entries.len() as u64, "each entry is of a core that was found");
     let (files, held) = (file_bytes(disk), entries.iter().map(held_bytes).sum::<usize>() as u64);
     assert!(held <= files && log.report.bytes() <= files, "no more than the files hold");
-    Found { log, entries }
+    Found { log, entries, behind_checkpoint }
 }
 
-/// Everything that was recovered, merged; core by core it is the same, and behind the checkpoint
-/// the rest of it.
-fn entries(storage: &std::sync::Arc<dyn Storage>, log: &RecoveredLog) -> Vec<WalEntry> {
+/// Everything that was recovered, merged, and what of it lies behind the checkpoint; core by core
+/// it is the same.
+fn entries(storage: &Arc<dyn Storage>, log: &RecoveredLog) -> (Vec<WalEntry>, Vec<WalEntry>) {
     let replay = log.replay(storage).from_start();
     let entries = replay.entries();
     let Ok(entries) = entries else { panic!("what was recovered replays: {entries:?}") };
@@ -83,7 +86,7 @@ fn entries(storage: &std::sync::Arc<dyn Storage>, log: &RecoveredLog) -> Vec<Wal
         let rest = entries.iter().filter(own).skip(missing);
         assert!(rest.eq(behind.iter().filter(own)), "core {core} behind the checkpoint");
     }
-    entries
+    (entries, behind)
 }
 
 /// Holds a core's numbers against its entries, and says how many these are.
@@ -150,16 +153,31 @@ pub(super) fn is_prefix(found: &[WalEntry], logged: &[WalEntry]) {
     }
 }
 
-/// Per core, what is found is what was expected, timestamps of the newest entries apart.
-pub(super) fn has_grown_to(found: &[WalEntry], mut expected: Vec<WalEntry>) {
-    expected.sort_by_key(|entry| (entry.core_id, entry.sequence));
-    let mut found: Vec<WalEntry> = found.to_vec();
-    found.sort_by_key(|entry| (entry.core_id, entry.sequence));
-    assert_eq!(found.len(), expected.len(), "all of it and no more");
-    for (found, mut expected) in found.into_iter().zip(expected) {
-        if expected.timestamp_ns == 0 {
-            expected.timestamp_ns = found.timestamp_ns;
+/// What was found is there again, and what was appended behind it; below the checkpoint something
+/// may have been given back meanwhile. Timestamps of what was appended are not known.
+pub(super) fn has_grown(again: &Found, found: &Found, appended: &[WalEntry]) {
+    is_end_of(&again.entries, &found.entries, appended);
+    let behind = again.behind_checkpoint.len();
+    assert_eq!(behind, found.behind_checkpoint.len() + appended.len(), "all of it and no more");
+    is_end_of(&again.behind_checkpoint, &found.behind_checkpoint, appended);
+}
+
+/// Per core, `found` is the end of `before` and what was `appended`.
+fn is_end_of(found: &[WalEntry], before: &[WalEntry], appended: &[WalEntry]) {
+    for core in before.iter().chain(appended).map(|entry| entry.core_id).collect::<BTreeSet<_>>() {
+        let of_core = |entry: &&WalEntry| entry.core_id == core;
+        let expected = before.iter().filter(of_core).chain(appended.iter().filter(of_core));
+        let (expected, found): (Vec<_>, Vec<_>) =
+            (expected.collect(), found.iter().filter(of_core).collect());
+        let Some(gone) = expected.len().checked_sub(found.len()) else {
+            panic!("core {core}: more than was there and was appended: {found:?}");
+        };
+        for (found, expected) in found.into_iter().zip(&expected[gone..]) {
+            let timestamp_ns = match expected.timestamp_ns {
+                0 => found.timestamp_ns,
+                known => known,
+            };
+            assert_eq!(*found, WalEntry { timestamp_ns, ..(*expected).clone() });
         }
-        assert_eq!(found, expected);
     }
 }
