@@ -44,18 +44,18 @@ pub use wal_entry::{
 };
 pub use wal_format::{Checkpoint, CheckpointCore, LogId, SourceOffset};
 pub use wal_recovery::{
-    CheckpointReport, Committed, CoreReport, Ending, EndingKind, Entries, Label, RecoveredState,
-    Recovery, RecoveryMode, RecoveryReport, ReplayPin, ReplayProgress, SegmentEnd, SegmentReader,
-    VerifyReport,
+    CheckpointReport, Committed, CoreReport, Ending, EndingKind, Entries, Label, Loss,
+    RecoveredState, Recovery, RecoveryMode, RecoveryReport, RecoveryTarget, ReplayPin,
+    ReplayProgress, SegmentEnd, SegmentReader, VerifyReport,
 };
 pub use wal_storage::{
     Corruption, OsStorage, OsStorageOptions, ProvenBy, Result, Storage, WalError,
 };
 pub use wal_writer::{
     CheckpointArrival, CheckpointDetails, CoreDiskUsage, CoreSelection, CoreWalWriter, CoreWriters,
-    DiskUsage, EpochReached, EpochWatch, GroupCommit, LogOptions, PendingCheckpoint, Pin,
-    PinReport, Reached, SharedWriter, Stalls, SyncRequest, SyncTicket, Synced, SyncedWatch, Wal,
-    WriteBatch,
+    DiskUsage, EpochReached, EpochWatch, GroupCommit, LogOptions, PendingCheckpoint,
+    PendingRecovery, Pin, PinReport, Reached, SharedWriter, Stalls, SyncRequest, SyncTicket,
+    Synced, SyncedWatch, Wal, WriteBatch,
 };
 
 /// Compiles and runs the examples of both READMEs.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wal_recovery::{Recovery, RecoveryMode};
+use wal_recovery::{Recovery, RecoveryMode, RecoveryTarget};
 use wal_storage::{OsStorage, Result, Storage};
-use wal_writer::{CoreSelection, GroupCommit, LogOptions, Wal};
+use wal_writer::{CoreSelection, GroupCommit, LogOptions, PendingRecovery, Wal};
 
 /// Opens a log, or makes one. Every option but the directory has a default that suits most
 /// programs; `docs/ARCHITECTURE.md` says why they are what they are.
@@ -99,10 +99,42 @@ impl WalOptions {
         self
     }
 
-    /// What to make of a torn tail; [`RecoveryMode::TornTail`] unless set.
+    /// What to make of a torn tail, and of damage; [`RecoveryMode::TornTail`] unless set.
     pub const fn recovery_mode(mut self, mode: RecoveryMode) -> Self {
         self.log.recovery_mode = mode;
         self
+    }
+
+    /// Up to where the log is recovered; [`RecoveryTarget::End`] unless set. For anything else see
+    /// [`recover`](Self::recover).
+    pub const fn recovery_target(mut self, target: RecoveryTarget) -> Self {
+        self.log.recovery_target = target;
+        self
+    }
+
+    /// Recovers the log without opening it: for a [mode](RecoveryMode::PointInTime) or a
+    /// [target](RecoveryTarget) that leaves something out, to be looked at before it is
+    /// [accepted](PendingRecovery::accept).
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("log");
+    /// use laminar_wal::{RecoveryMode, WalOptions};
+    ///
+    /// let options = WalOptions::new(&path).cores(4).recovery_mode(RecoveryMode::PointInTime);
+    /// let pending = options.recover()?;
+    /// println!("{}", pending.report()); // names every range that would be left out, and why
+    /// let (wal, recovery) = pending.accept()?;
+    /// # wal.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for [`NotAccepted`](crate::WalError::NotAccepted).
+    pub fn recover(self) -> Result<PendingRecovery> {
+        let (storage, log, selection) = self.parts()?;
+        Wal::recover(storage, log, selection)
     }
 
     /// Opens the log for writing, and gives what was recovered to be replayed.
@@ -120,13 +152,19 @@ impl WalOptions {
     /// [`Corrupt`](crate::WalError::Corrupt) with place and proof if durable bytes are damaged,
     /// [`UnsupportedVersion`](crate::WalError::UnsupportedVersion),
     /// [`ManifestLost`](crate::WalError::ManifestLost),
+    /// [`NotAccepted`](crate::WalError::NotAccepted) if mode or target leave something out,
     /// [`InvalidArgument`](crate::WalError::InvalidArgument) for unusable options, and whatever
     /// the operating system says.
     pub fn open(self) -> Result<(Wal, Recovery)> {
+        let (storage, log, selection) = self.parts()?;
+        Wal::open(storage, log, selection)
+    }
+
+    fn parts(self) -> Result<(Arc<dyn Storage>, LogOptions, CoreSelection)> {
         let storage: Arc<dyn Storage> = match self.place {
             Place::Directory(directory) => Arc::new(OsStorage::create(directory)?),
             Place::Storage(storage) => storage,
         };
-        Wal::open(storage, self.log, CoreSelection::First(self.cores))
+        Ok((storage, self.log, CoreSelection::First(self.cores)))
     }
 }

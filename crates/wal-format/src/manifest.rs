@@ -201,6 +201,14 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Adds a cut that is newer than all of them, and forgets those that it makes redundant: for
+    /// every segment that they speak of, the new one says at least as much.
+    pub fn add_cut(&mut self, new: Cut) {
+        self.cuts.retain(|old| old.core != new.core || old.position < new.position);
+        let place = self.cuts.partition_point(|old| old.core <= new.core);
+        self.cuts.insert(place, new);
+    }
+
     fn encode_body(&self, body: &mut BodyWriter) -> Option<()> {
         body.list(&self.members, |body, member| {
             body.u64(member.first_epoch);
@@ -499,6 +507,23 @@ mod tests {
                 segment_id: 2,
             }],
         }
+    }
+
+    #[test]
+    fn a_cut_makes_those_redundant_that_lie_no_lower_and_no_other() {
+        let mut log = Manifest { cuts: Vec::new(), ..manifest() };
+        let mut cut_at = |core, position| {
+            log.add_cut(Cut { core, ..cut(core, position) });
+            log.cuts.iter().map(|cut| (cut.core, cut.position)).collect::<Vec<_>>()
+        };
+        cut_at(1, 800);
+        cut_at(0, 904);
+        assert_eq!(cut_at(1, 1600), [(0, 904), (1, 800), (1, 1600)]);
+        assert_eq!(cut_at(1, 1000), [(0, 904), (1, 800), (1, 1000)]);
+        assert_eq!(cut_at(1, 0), [(0, 904), (1, 0)]);
+        let newer = Cut { dead_segment_id: 9, ..cut(1, 0) };
+        log.add_cut(newer);
+        assert_eq!(log.cuts[1..], [newer]);
     }
 
     #[test]

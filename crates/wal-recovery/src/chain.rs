@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use wal_format::{Predecessor, Start};
-use wal_storage::{Corruption, ProvenBy, Result, Storage, WalError};
+use wal_storage::{Corruption, ProvenBy, Storage};
 
 use crate::claims::Witness;
+use crate::core::Failure;
 use crate::cuts::Cuts;
 use crate::directory::segment_name;
 use crate::headers::SegmentHeader;
+use crate::scan::Progress;
 
 /// The header blocks of one core's segments, by number.
 pub(crate) type Headers = BTreeMap<u64, SegmentHeader>;
@@ -19,7 +21,7 @@ pub(crate) type Headers = BTreeMap<u64, SegmentHeader>;
 pub struct OtherSegment {
     /// The segment's number.
     pub segment_id: u64,
-    /// The size of its file.
+    /// The size of its file, as its identity block says; 0 if that cannot be read.
     pub size_bytes: u64,
     /// What became of it.
     pub why: OtherSegmentKind,
@@ -35,6 +37,8 @@ pub enum OtherSegmentKind {
     Dead,
     /// It lies wholly below the release position, and can be unlinked.
     Released,
+    /// It cannot be read, and the loss of what it held was accepted.
+    Lost,
 }
 
 /// A segment of the chain.
@@ -66,7 +70,7 @@ pub(crate) fn build<'a>(
     headers: &'a Headers,
     cuts: &Cuts,
     release_position: u64,
-) -> Result<Chain<'a>> {
+) -> Result<Chain<'a>, Failure> {
     let live = |member: &Member<'_>| !cuts.makes_dead(member.header);
     let mut members = Vec::new();
     let mut next = headers.values().rev().filter_map(member).find(live);
@@ -100,7 +104,7 @@ fn predecessor<'a>(
     cuts: &Cuts,
     release_position: u64,
     current: Member<'a>,
-) -> Result<Member<'a>> {
+) -> Result<Member<'a>, Failure> {
     let Member { header, start } = current;
     let base_position = start.base_position;
     let Some(named) = start.predecessor else {
@@ -108,11 +112,11 @@ fn predecessor<'a>(
             "its log begins here, at position {base_position}, but nothing below that was \
              released except up to {release_position}"
         );
-        return Err(broken(storage, header, base_position, what));
+        return Err(broken(storage, current, what));
     };
     let Predecessor { segment_id, salt, .. } = named;
     let name = segment_name(header.core, segment_id);
-    let broken = |what| Err(broken(storage, header, base_position, what));
+    let broken = |what| Err(broken(storage, current, what));
     if segment_id >= header.segment_id {
         return broken(format!("it names {name}, a later file, as its predecessor"));
     }
@@ -161,7 +165,7 @@ fn others(
     headers: &Headers,
     cuts: &Cuts,
     members: &[Member<'_>],
-) -> Result<Vec<OtherSegment>> {
+) -> Result<Vec<OtherSegment>, Failure> {
     let mut others = Vec::new();
     for header in headers.values() {
         let segment_id = header.segment_id;
@@ -180,7 +184,7 @@ fn others(
                         "it holds the log from {base_position} on, but {} does not descend from it",
                         segment_name(header.core, head)
                     );
-                    return Err(broken(storage, header, base_position, what));
+                    return Err(broken(storage, other, what));
                 }
             },
         };
@@ -195,15 +199,11 @@ fn is_below(other: &Member<'_>, first: &Member<'_>) -> bool {
         && other.start.base_position <= first.start.base_position
 }
 
-/// Damage of the chain, found in `header`'s start, which proves that its predecessors were there.
-fn broken(
-    storage: &dyn Storage,
-    header: &SegmentHeader,
-    base_position: u64,
-    what: String,
-) -> WalError {
-    let segment_id = header.segment_id;
-    Corruption {
+/// Damage of the chain, found in a segment's start, which proves that its predecessors were there.
+fn broken(storage: &dyn Storage, member: Member<'_>, what: String) -> Failure {
+    let Member { header, start } = member;
+    let (segment_id, base_position) = (header.segment_id, start.base_position);
+    let damage = Corruption {
         path: storage.path().join(segment_name(header.core, segment_id)),
         core: Some(header.core),
         position: Some(base_position),
@@ -213,6 +213,6 @@ fn broken(
             durable_position: base_position,
             witness: Witness::Start { segment_id }.to_string(),
         }),
-    }
-    .into()
+    };
+    Failure::at(Progress::before(start), damage.into())
 }

@@ -7,7 +7,7 @@ use wal_format::Manifest;
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
-use crate::chain::{self, Chain, Headers, OtherSegment};
+use crate::chain::{self, Chain, Headers, OtherSegment, OtherSegmentKind};
 use crate::claims::Claims;
 use crate::committed::Committed;
 use crate::cursor::Buffers;
@@ -97,11 +97,33 @@ pub struct Adoption {
     pub to_position: u64,
 }
 
-/// A core's header blocks, and what is wrong with some of them.
+/// Why a core cannot be recovered whole.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: WalError,
+    /// Its log is whole up to there at most; `None` if it cannot be said: what cannot be read now
+    /// may be intact.
+    pub(crate) whole_up_to: Option<Box<Progress>>,
+}
+
+impl From<WalError> for Failure {
+    fn from(error: WalError) -> Self {
+        Self { error, whole_up_to: None }
+    }
+}
+
+impl Failure {
+    pub(crate) fn at(progress: Progress, error: WalError) -> Self {
+        Self { error, whole_up_to: Some(Box::new(progress)) }
+    }
+}
+
+/// A core's segment files: their header blocks, and what is wrong with some of them.
 #[derive(Debug)]
 pub(crate) struct CoreHeaders {
     pub(crate) headers: Headers,
-    pub(crate) findings: Vec<WalError>,
+    /// By the number of the file.
+    pub(crate) findings: Vec<(u64, WalError)>,
 }
 
 /// Reads the header blocks of every segment file of a core.
@@ -116,14 +138,14 @@ pub(crate) fn read_headers(
     let mut findings = Vec::new();
     for &segment_id in &files.not_files {
         let what = "it is not a regular file".to_owned();
-        findings.push(headers::not_its_own(storage, core, segment_id, None, what));
+        findings.push((segment_id, headers::not_its_own(storage, core, segment_id, None, what)));
     }
     for &segment_id in &files.segment_ids {
         match headers::read(storage, core, segment_id, log_id) {
             Ok(header) => {
                 headers.insert(segment_id, header);
             }
-            Err(error) => findings.push(error),
+            Err(error) => findings.push((segment_id, error)),
         }
     }
     CoreHeaders { headers, findings }
@@ -137,7 +159,7 @@ pub(crate) fn recover(
     core: u16,
     files: &CoreFiles,
     headers: &Headers,
-) -> Result<(RecoveredCore, CoreReport)> {
+) -> Result<(RecoveredCore, CoreReport), Failure> {
     let cuts = Cuts::of_core(core, manifest);
     let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
     let release = releases.iter().find(|release| release.core == core);
@@ -190,7 +212,13 @@ pub(crate) fn recover(
         last_epoch: reached.last_epoch,
         ending: found.ending,
     };
-    let highest_file_id = headers.last_key_value().map_or(0, |(&id, _)| id);
+    let lost = files.lost.iter().map(|&segment_id| OtherSegment {
+        segment_id,
+        size_bytes: 0,
+        why: OtherSegmentKind::Lost,
+    });
+    let mut other_segments: Vec<OtherSegment> = chain.others.into_iter().chain(lost).collect();
+    other_segments.sort_unstable_by_key(|other| other.segment_id);
     let recovered = RecoveredCore {
         core,
         end_position,
@@ -203,9 +231,9 @@ pub(crate) fn recover(
         closed: found.closed,
         adoption,
         spans,
-        other_segments: chain.others,
+        other_segments,
         temporaries: files.temporaries.clone(),
-        highest_segment_id: highest_file_id.max(cuts.highest_dead_id()),
+        highest_segment_id: files.highest_id().max(cuts.highest_dead_id()),
     };
     Ok((recovered, report))
 }

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use wal_format::{CoreDirectory, ManifestSlot, SegmentFile, TemporaryFile};
 use wal_storage::{ListedKind, Result, Storage};
 
+/// Holds copies of the segment files from which something was dropped that had been there, under
+/// the names of [`quarantine_name`]. Nothing reads them, or removes them.
+pub const QUARANTINE_DIRECTORY: &str = "quarantine";
+
 /// File systems put it into the root of a fresh volume; a log may lie beside it.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -25,6 +29,8 @@ pub(crate) struct CoreFiles {
     pub(crate) segment_ids: Vec<u64>,
     /// Numbers of names that should be segment files and are directories, links or the like.
     pub(crate) not_files: Vec<u64>,
+    /// Numbers of segment files that cannot be read, and whose loss was accepted.
+    pub(crate) lost: Vec<u64>,
     /// Names of segments that were being prepared.
     pub(crate) temporaries: Vec<String>,
 }
@@ -33,6 +39,13 @@ impl LogDirectory {
     /// Whether nothing at all is there that a log could have left.
     pub(crate) fn has_no_log_names(&self) -> bool {
         self.slots == [false; 2] && self.cores.is_empty()
+    }
+}
+
+impl CoreFiles {
+    /// No segment's name has a higher number; 0 if there is none.
+    pub(crate) fn highest_id(&self) -> u64 {
+        self.segment_ids.iter().chain(&self.not_files).copied().max().unwrap_or(0)
     }
 }
 
@@ -48,6 +61,7 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<LogDirectory> {
                 directory.cores.insert(core, CoreFiles::default());
             }
             _ if listed.name == LOST_AND_FOUND => {}
+            (ListedKind::Directory, ..) if listed.name == QUARANTINE_DIRECTORY => {}
             _ => directory.strange_names.push(listed.name),
         }
     }
@@ -86,4 +100,10 @@ fn list_core(
 /// The name of a segment's file, relative to the log's directory.
 pub(crate) fn segment_name(core: u16, segment_id: u64) -> String {
     format!("{}/{}", CoreDirectory(core), SegmentFile(segment_id))
+}
+
+/// The name of a segment file's copy in quarantine, relative to the log's directory.
+#[must_use]
+pub fn quarantine_name(core: u16, segment_id: u64) -> String {
+    format!("{QUARANTINE_DIRECTORY}/{}-{}", CoreDirectory(core), SegmentFile(segment_id))
 }

@@ -46,12 +46,14 @@ mod headers;
 mod log;
 mod manifests;
 mod merge;
+mod proposal;
 mod read_ahead;
 mod replay;
 mod report;
 mod scan;
 mod segment_reader;
 mod state;
+mod target;
 mod verdict;
 mod verify;
 
@@ -59,13 +61,18 @@ pub use crate::boundary::{Boundary, find_boundary};
 pub use crate::chain::{OtherSegment, OtherSegmentKind};
 pub use crate::committed::{Committed, committed_between};
 pub use crate::core::{Adoption, RecoveredCore, SegmentSpan};
+pub use crate::directory::{QUARANTINE_DIRECTORY, quarantine_name};
 pub use crate::entries::Entries;
-pub use crate::log::{RecoveredLog, recover};
+pub use crate::log::{RecoveredLog, recover, recover_to};
 pub use crate::manifests::SlotState;
+pub use crate::proposal::Proposal;
 pub use crate::replay::{Recovery, ReplayPin, ReplayProgress};
-pub use crate::report::{CheckpointReport, CoreReport, Ending, EndingKind, Label, RecoveryReport};
+pub use crate::report::{
+    CheckpointReport, CoreReport, Ending, EndingKind, Label, Loss, RecoveryReport,
+};
 pub use crate::segment_reader::{SegmentEnd, SegmentReader};
 pub use crate::state::RecoveredState;
+pub use crate::target::RecoveryTarget;
 pub use crate::verify::{VerifyReport, verify};
 
 /// What recovery makes of an unfinished tail.
@@ -77,6 +84,10 @@ pub enum RecoveryMode {
     TornTail,
     /// Refuses it: for logs that were closed cleanly, such as copies to be archived.
     Strict,
+    /// As the default, but damage is no error: all cores end before the first entry that it can
+    /// have taken, so that what is left is what there was at one point in time. For engines that
+    /// would rather go on from an older state than stand still.
+    PointInTime,
 }
 
 #[cfg(doctest)]

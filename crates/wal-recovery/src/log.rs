@@ -10,12 +10,14 @@ use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
 use crate::chain::Headers;
-use crate::core::{self, CoreHeaders, RecoveredCore};
+use crate::core::{self, CoreHeaders, Failure, RecoveredCore};
 use crate::directory::{self, CoreFiles, segment_name};
 use crate::headers::SegmentHeader;
 use crate::manifests::{self, Manifests, SlotState, foreign_log};
+use crate::proposal::{Proposal, propose};
 use crate::replay::Recovery;
-use crate::report::{CheckpointReport, CoreReport, RecoveryReport};
+use crate::report::{CheckpointReport, CoreReport, Loss, RecoveryReport};
+use crate::target::RecoveryTarget;
 
 /// A log as recovery found it. Nothing on disk was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub struct RecoveredLog {
     pub cores: Vec<RecoveredCore>,
     /// What was found, in words and numbers.
     pub report: RecoveryReport,
+    /// What must be written down before a writer may go on with what is described here. `None`
+    /// unless something was left out that is there.
+    pub proposal: Option<Proposal>,
 }
 
 impl RecoveredLog {
@@ -73,50 +78,94 @@ impl RecoveredLog {
 ///
 /// [`verify`]: crate::verify()
 pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<RecoveredLog> {
-    let inspection = inspect(storage.as_ref(), mode)?;
-    if let Some(error) = inspection.header_findings.into_iter().next() {
+    recover_to(storage, mode, RecoveryTarget::End)
+}
+
+/// As [`recover`], up to a target, and leaving out what the mode says. Where something is left out
+/// that is there, the log that is returned is the one that there would be if that were accepted:
+/// [`RecoveredLog::proposal`] says what must be written down before.
+///
+/// # Errors
+///
+/// As [`recover`]; in [`RecoveryMode::PointInTime`] for damage only if it lies below the last
+/// checkpoint, or is not that of a core's log. [`InvalidArgument`](WalError::InvalidArgument) if
+/// the target lies below the last checkpoint.
+pub fn recover_to(
+    storage: &Arc<dyn Storage>,
+    mode: RecoveryMode,
+    target: RecoveryTarget,
+) -> Result<RecoveredLog> {
+    let mut inspection = inspect(storage.as_ref())?;
+    if let Some(error) = inspection.take_finding(mode) {
         return Err(error);
     }
     if let Some(error) = inspection.lost_manifest {
         return Err(error);
     }
-    let mut cores = Vec::new();
-    let mut reports = Vec::new();
-    for recovered in inspection.cores {
-        let (core, report) = recovered?;
-        cores.push(core);
-        reports.push(report);
-    }
+    let Inspection { manifests, log_id, strange_names, cores, .. } = inspection;
+    let Manifests { slots, newest } = manifests;
+    let proposed = propose(storage, mode, target, newest, cores)?;
+    let losses = proposed.proposal.as_ref().map(|it| it.losses.clone()).unwrap_or_default();
+    let (cores, reports) = proposed.cores.into_iter().unzip();
     Ok(RecoveredLog {
-        log_id: inspection.log_id,
+        log_id,
         report: report(
             storage.as_ref(),
-            inspection.manifests.newest.as_ref(),
-            inspection.strange_names,
+            proposed.manifest.as_ref(),
+            strange_names,
             reports,
+            losses,
         ),
-        manifest: inspection.manifests.newest,
-        manifest_slots: inspection.manifests.slots,
+        manifest: proposed.manifest,
+        manifest_slots: slots,
         cores,
+        proposal: proposed.proposal,
     })
 }
 
-/// Everything that can be found out, errors kept where they arose.
+/// Everything that can be found out before any core's log is read, errors kept where they arose.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) manifests: Manifests,
     pub(crate) log_id: Option<LogId>,
     pub(crate) strange_names: Vec<String>,
-    /// Files that are not what their names say, core by core.
-    pub(crate) header_findings: Vec<WalError>,
-    /// If the manifest is lost, no core was looked into.
     pub(crate) lost_manifest: Option<WalError>,
-    /// One result per core whose header blocks are all valid.
-    pub(crate) cores: Vec<Result<(RecoveredCore, CoreReport)>>,
+    pub(crate) cores: Vec<InspectedCore>,
 }
 
-/// Looks into everything, and goes on where it can.
-pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspection> {
+/// A core's files.
+#[derive(Debug)]
+pub(crate) struct InspectedCore {
+    pub(crate) core: u16,
+    pub(crate) files: CoreFiles,
+    pub(crate) headers: Headers,
+    /// Files that are not what their names say, by their numbers.
+    pub(crate) findings: Vec<(u64, WalError)>,
+}
+
+impl Inspection {
+    /// The first file that is not what its name says, unless the mode can do without it; those that
+    /// it can do without are lost.
+    fn take_finding(&mut self, mode: RecoveryMode) -> Option<WalError> {
+        let mut cores = self.cores.iter_mut();
+        cores.find_map(|core| {
+            let files = &core.files;
+            let stops = |(id, error): &(u64, WalError)| {
+                mode != RecoveryMode::PointInTime
+                    || !error.is_corrupt()
+                    || files.not_files.contains(id)
+            };
+            if let Some(at) = core.findings.iter().position(stops) {
+                return Some(core.findings.swap_remove(at).1);
+            }
+            core.files.lost.extend(core.findings.iter().map(|(id, _)| *id));
+            None
+        })
+    }
+}
+
+/// Lists the directory, and reads the manifest and all header blocks.
+pub(crate) fn inspect(storage: &dyn Storage) -> Result<Inspection> {
     let mut directory = directory::list(storage)?;
     if directory.has_no_log_names()
         && let Some(name) = directory.strange_names.first()
@@ -137,32 +186,48 @@ pub(crate) fn inspect(storage: &dyn Storage, mode: RecoveryMode) -> Result<Inspe
         core::read_headers(storage, *core, files, manifest)
     });
     let log_id = manifest.map(|manifest| manifest.log_id).or_else(|| id_of_segments(&read));
-    let mut header_findings = Vec::new();
-    let mut inspected = Vec::new();
-    for ((core, files), CoreHeaders { headers, mut findings }) in files.iter().zip(read) {
+    let mut cores = Vec::new();
+    for ((core, mut files), CoreHeaders { headers, mut findings }) in files.into_iter().zip(read) {
         findings.extend(log_id.into_iter().flat_map(|id| of_other_logs(storage, id, &headers)));
-        if findings.is_empty() {
-            inspected.push((*core, files, headers));
-        }
-        header_findings.extend(findings);
+        findings.retain(|(id, error)| {
+            let is_accepted = error.is_corrupt() && is_accepted_as_lost(manifest, core, *id);
+            if is_accepted {
+                files.lost.push(*id);
+            }
+            !is_accepted
+        });
+        cores.push(InspectedCore { core, files, headers, findings });
     }
-    let all_headers = inspected
-        .iter()
-        .flat_map(|(core, _, headers)| headers.values().map(move |header| (*core, header)));
+    // A core in which a file is not what its name says does not count.
+    let whole = cores.iter().filter(|core| core.findings.is_empty());
+    let all_headers =
+        whole.flat_map(|core| core.headers.values().map(|header| (core.core, header)));
     let lost_manifest = lost_manifest(storage, manifest, all_headers);
-    let cores = match &lost_manifest {
-        Some(_) => Vec::new(),
-        None => in_parallel(storage.parallelism(), &inspected, |(core, files, headers)| {
-            core::recover(storage, mode, manifest, *core, files, headers)
-        }),
-    };
     Ok(Inspection {
         strange_names: directory.strange_names,
-        header_findings,
         lost_manifest,
         cores,
         manifests,
         log_id,
+    })
+}
+
+/// Whether whatever a file held was accepted as lost, so that nothing is missed if it cannot be
+/// read.
+fn is_accepted_as_lost(manifest: Option<&Manifest>, core: u16, segment_id: u64) -> bool {
+    let accepted = manifest.map_or(&[][..], |manifest| &manifest.accepted_damage);
+    accepted.iter().any(|damage| damage.core == core && segment_id <= damage.segment_id)
+}
+
+/// Recovers cores side by side.
+pub(crate) fn recover_cores(
+    storage: &dyn Storage,
+    mode: RecoveryMode,
+    manifest: Option<&Manifest>,
+    cores: &[InspectedCore],
+) -> Vec<Result<(RecoveredCore, CoreReport), Failure>> {
+    in_parallel(storage.parallelism(), cores, |core| {
+        core::recover(storage, mode, manifest, core.core, &core.files, &core.headers)
     })
 }
 
@@ -178,11 +243,11 @@ fn of_other_logs(
     storage: &dyn Storage,
     log_id: LogId,
     headers: &Headers,
-) -> impl Iterator<Item = WalError> {
+) -> impl Iterator<Item = (u64, WalError)> {
     let foreign = headers.values().filter(move |header| header.identity.log_id != log_id);
     foreign.map(move |header| {
         let name = segment_name(header.core, header.segment_id);
-        foreign_log(storage, &name, log_id, header.identity.log_id)
+        (header.segment_id, foreign_log(storage, &name, log_id, header.identity.log_id))
     })
 }
 
@@ -192,6 +257,7 @@ pub(crate) fn report(
     manifest: Option<&Manifest>,
     strange_names: Vec<String>,
     cores: Vec<CoreReport>,
+    losses: Vec<Loss>,
 ) -> RecoveryReport {
     let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
     RecoveryReport {
@@ -202,6 +268,7 @@ pub(crate) fn report(
             .map(|checkpoint| CheckpointReport { id: checkpoint.id, epoch: checkpoint.epoch }),
         cores,
         strange_names,
+        losses,
     }
 }
 

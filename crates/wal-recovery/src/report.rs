@@ -24,6 +24,31 @@ pub struct RecoveryReport {
     pub cores: Vec<CoreReport>,
     /// Names that no log gives, relative to the directory. They were left alone.
     pub strange_names: Vec<String>,
+    /// What was left out though it is there, as the mode or the target asked for; dropped once that
+    /// is accepted. Empty unless something other than the whole log was asked for.
+    pub losses: Vec<Loss>,
+}
+
+/// A range of a core's log that a recovery leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Loss {
+    /// The core.
+    pub core: u16,
+    /// Where the range begins.
+    pub position: u64,
+    /// Where it ends, at least: behind damage nobody can say how much there was.
+    pub end_position: u64,
+    /// Why it is left out; for damage, where that is and how it is known.
+    pub reason: String,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { core, position, end_position, reason } = self;
+        write!(f, "core {core}: from {position} to {end_position} at least: {reason}")
+    }
 }
 
 /// The checkpoint that the manifest names.
@@ -152,6 +177,9 @@ impl fmt::Display for RecoveryReport {
         }
         for core in &self.cores {
             write!(f, "\n  {core}")?;
+        }
+        for loss in &self.losses {
+            write!(f, "\n  left out: {loss}")?;
         }
         for name in &self.strange_names {
             write!(f, "\n  left alone: {name:?} is no name of a log")?;

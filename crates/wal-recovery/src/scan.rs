@@ -3,7 +3,7 @@
 use wal_entry::{EntryView, OperationView};
 use wal_format::{
     BATCH_ENTRY_HEADER_BYTES, BatchEntries, Mark, RECORD_HEADER_BYTES, RecordKind,
-    SEGMENT_HEADER_BYTES, Seal, Unreadable, decode_record,
+    SEGMENT_HEADER_BYTES, Seal, Start, Unreadable, decode_record,
 };
 use wal_storage::{Access, Corruption, ProvenBy, Result, Storage, WalError};
 
@@ -35,6 +35,17 @@ impl Progress {
         barrier_epoch: None,
         commits: 0,
     };
+
+    /// What a segment's start says of the log before it.
+    pub(crate) const fn before(start: &Start) -> Self {
+        Self {
+            position: start.base_position,
+            next_sequence: start.base_sequence,
+            last_epoch: start.last_epoch,
+            last_timestamp_ns: start.last_timestamp_ns,
+            ..Self::EMPTY
+        }
+    }
 
     /// The epoch that the next entry may have: not that of a barrier, which is its epoch's last.
     pub(crate) fn next_epoch(&self) -> u64 {

@@ -59,24 +59,33 @@ impl fmt::Display for VerifyReport {
 ///
 /// Only if the directory itself cannot be read, or is not a log.
 pub fn verify(storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
-    let inspection = match log::inspect(storage.as_ref(), RecoveryMode::TornTail) {
+    let inspection = match log::inspect(storage.as_ref()) {
         Ok(inspection) => inspection,
         Err(error @ (WalError::Io { .. } | WalError::NotALog { .. })) => return Err(error),
         Err(error) => {
             return Ok(VerifyReport {
-                report: log::report(storage.as_ref(), None, Vec::new(), Vec::new()),
+                report: log::report(storage.as_ref(), None, Vec::new(), Vec::new(), Vec::new()),
                 findings: vec![error],
                 notes: Vec::new(),
             });
         }
     };
-    let mut findings = inspection.header_findings;
-    findings.extend(inspection.lost_manifest);
+    let manifest = inspection.manifests.newest.as_ref();
+    let (whole, strange): (Vec<_>, Vec<_>) =
+        inspection.cores.into_iter().partition(|core| core.findings.is_empty());
+    let mut findings: Vec<WalError> =
+        strange.into_iter().flat_map(|core| core.findings).map(|(_, finding)| finding).collect();
     let mut cores = Vec::new();
-    for core in inspection.cores {
-        match core {
-            Ok((_, report)) => cores.push(report),
-            Err(error) => findings.push(error),
+    match inspection.lost_manifest {
+        Some(lost) => findings.push(lost),
+        None => {
+            let mode = RecoveryMode::TornTail;
+            for core in log::recover_cores(storage.as_ref(), mode, manifest, &whole) {
+                match core {
+                    Ok((_, report)) => cores.push(report),
+                    Err(failure) => findings.push(failure.error),
+                }
+            }
         }
     }
     let slots = ManifestSlot::BOTH.iter().zip(inspection.manifests.slots);
@@ -85,9 +94,9 @@ pub fn verify(storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
         SlotState::Unreadable(error) => Some(format!("{slot}: {error}")),
         SlotState::Holds { .. } => None,
     });
-    let manifest = inspection.manifests.newest.as_ref();
+    let names = inspection.strange_names;
     Ok(VerifyReport {
-        report: log::report(storage.as_ref(), manifest, inspection.strange_names, cores),
+        report: log::report(storage.as_ref(), manifest, names, cores, Vec::new()),
         findings,
         notes: notes.collect(),
     })

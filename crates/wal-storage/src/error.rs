@@ -239,6 +239,23 @@ pub enum WalError {
         way_out: &'static str,
     },
 
+    /// Recovery leaves out something that is there, as its mode or target asked for, and nobody has
+    /// looked at that yet. Nothing was changed.
+    #[error(
+        "{path} was not opened: {ranges} {of_log} would be left out, the first one of {first}; \
+         recover it without opening, look at what is left, and accept that",
+        path = path.display(),
+        of_log = if *ranges == 1 { "range of the log" } else { "ranges of the log" }
+    )]
+    NotAccepted {
+        /// The log's directory.
+        path: PathBuf,
+        /// How many ranges.
+        ranges: usize,
+        /// The first one: core, positions, and why.
+        first: String,
+    },
+
     // ---- the device ----
     /// The operating system refused.
     #[error("{path}: {operation} failed: {source}", path = path.display())]
@@ -316,6 +333,7 @@ impl WalError {
             | Self::ForeignLog { path, .. }
             | Self::UnsupportedVersion { path, .. }
             | Self::ManifestLost { path, .. }
+            | Self::NotAccepted { path, .. }
             | Self::Io { path, .. } => Some(path),
             Self::Corrupt(corruption) => Some(&corruption.path),
             Self::Poisoned { first, .. } => first.path(),

@@ -100,7 +100,7 @@ pub(crate) fn carry_out(cuts: Vec<PlannedCut<'_>>) -> Result<()> {
             if !cut.empties {
                 check_checkpoint(manifest, cut.log.core, cut.place.position)?;
             }
-            add_cut(&mut manifest.cuts, cut.entry());
+            manifest.add_cut(cut.entry());
             if cut.empties {
                 // A checkpoint or a release that still spoke of positions that are gone would
                 // make every later opening find damage.
@@ -164,14 +164,6 @@ impl PlannedCut<'_> {
     }
 }
 
-/// Adds a cut that is newer than all of them, and forgets those that it makes redundant: for
-/// every segment that they speak of, the new one says at least as much.
-fn add_cut(cuts: &mut Vec<Cut>, new: Cut) {
-    cuts.retain(|old| old.core != new.core || old.position < new.position);
-    let place = cuts.partition_point(|old| old.core <= new.core);
-    cuts.insert(place, new);
-}
-
 /// Up to where this core's log was released, which is where its last checkpoint stood, if `position`
 /// does not lie below. A checkpoint may be gone by a reset of another core; what it released stays
 /// so.
@@ -185,28 +177,4 @@ fn check_checkpoint(manifest: &Manifest, core: u16, position: u64) -> Result<u64
         return Err(WalError::BelowCheckpoint { core, position, checkpoint_position });
     }
     Ok(checkpoint_position)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cut_at(core: u16, position: u64, dead_segment_id: u64) -> Cut {
-        Cut { core, position, sequence: 0, dead_segment_id, last_epoch: 0, last_timestamp_ns: 0 }
-    }
-
-    #[test]
-    fn a_cut_makes_those_redundant_that_lie_no_lower_and_no_other() {
-        let mut cuts = Vec::new();
-        add_cut(&mut cuts, cut_at(1, 800, 2));
-        add_cut(&mut cuts, cut_at(0, 900, 5));
-        add_cut(&mut cuts, cut_at(1, 1600, 4));
-        assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 800, 2), cut_at(1, 1600, 4)]);
-        add_cut(&mut cuts, cut_at(1, 1000, 6));
-        assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 800, 2), cut_at(1, 1000, 6)]);
-        add_cut(&mut cuts, cut_at(1, 0, 7));
-        assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 0, 7)]);
-        add_cut(&mut cuts, cut_at(1, 0, 9));
-        assert_eq!(cuts, [cut_at(0, 900, 5), cut_at(1, 0, 9)]);
-    }
 }

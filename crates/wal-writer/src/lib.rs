@@ -31,6 +31,8 @@ mod manifest_store;
 mod observer;
 mod open_batch;
 mod options;
+mod pending_recovery;
+mod quarantine;
 mod queue;
 mod release;
 #[cfg(all(test, shuttle))]
@@ -53,6 +55,7 @@ pub use epochs::{EpochReached, EpochWatch};
 pub use external_sync::{SyncRequest, Synced};
 pub use group_commit::GroupCommit;
 pub use options::LogOptions;
+pub use pending_recovery::PendingRecovery;
 pub use release::{Pin, PinReport};
 pub use shared_writer::SharedWriter;
 pub use ticket::SyncTicket;

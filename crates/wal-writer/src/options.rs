@@ -3,7 +3,7 @@
 use wal_format::{
     MAX_RECORD_BYTES_DEFAULT, MAX_RECORD_BYTES_MIN, PAYLOAD_BYTES_CEILING, SEGMENT_BYTES_MIN,
 };
-use wal_recovery::RecoveryMode;
+use wal_recovery::{RecoveryMode, RecoveryTarget};
 use wal_storage::{Result, WalError};
 
 use crate::group_commit::GroupCommit;
@@ -33,8 +33,10 @@ pub struct LogOptions {
     /// When a commit begins for those who wait for a ticket: as soon as the disk is free, unless
     /// changed.
     pub group_commit: GroupCommit,
-    /// What to make of a torn tail when the log is opened.
+    /// What to make of a torn tail, and of damage, when the log is opened.
     pub recovery_mode: RecoveryMode,
+    /// Up to where the log is recovered; the end unless changed.
+    pub recovery_target: RecoveryTarget,
 }
 
 impl Default for LogOptions {
@@ -47,6 +49,7 @@ impl Default for LogOptions {
             recycled_segments: 2,
             group_commit: GroupCommit::default(),
             recovery_mode: RecoveryMode::TornTail,
+            recovery_target: RecoveryTarget::End,
         }
     }
 }

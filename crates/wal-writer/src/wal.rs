@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use wal_format::{Checkpoint, CoreDirectory, Features, LogId, Manifest, ManifestSlot, Membership};
-use wal_recovery::{OtherSegmentKind, RecoveredCore, RecoveredLog, Recovery, SlotState, recover};
+use wal_recovery::{
+    OtherSegmentKind, RecoveredCore, RecoveredLog, Recovery, SlotState, recover_to,
+};
 use wal_storage::{Corruption, DirectoryLock, Result, Storage, WalError};
 
 use crate::adopt::adopt;
@@ -16,6 +18,7 @@ use crate::manifest_store::ManifestStore;
 use crate::observer::Observer;
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
+use crate::pending_recovery::PendingRecovery;
 use crate::release::{Pin, PinReport, RetiredCore};
 use crate::segments::{Segments, take_start};
 use crate::shared_writer::SharedWriter;
@@ -51,49 +54,73 @@ impl Wal {
     /// # Errors
     ///
     /// [`WalError::Locked`]; [`WalError::InvalidArgument`] for unusable options or cores;
-    /// everything that [`recover`] reports; [`WalError::StorageFull`] only if the log must be
-    /// made.
+    /// everything that recovery reports; [`WalError::NotAccepted`] if it leaves something out that is
+    /// there; [`WalError::StorageFull`] only if the log must be made.
     pub fn open(
         storage: Arc<dyn Storage>,
         options: LogOptions,
         selection: CoreSelection,
     ) -> Result<(Self, Recovery)> {
+        Self::recover(storage, options, selection)?.open()
+    }
+
+    /// Recovers the log in `storage` for the cores selected, without opening it: for a recovery that
+    /// may leave something out, to be looked at before it is [accepted](PendingRecovery::accept).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for [`WalError::NotAccepted`].
+    pub fn recover(
+        storage: Arc<dyn Storage>,
+        options: LogOptions,
+        selection: CoreSelection,
+    ) -> Result<PendingRecovery> {
         options.check()?;
         let member_cores = selection.member_cores()?;
         let lock = storage.lock()?;
-        let recovered = recover(&storage, options.recovery_mode)?;
+        let recovered = recover_to(&storage, options.recovery_mode, options.recovery_target)?;
         selection.check(recovered.manifest.as_ref())?;
         if let Some(manifest) = &recovered.manifest {
             refuse_unknown_features(&*storage, manifest)?;
         }
         refuse_last_numbers(&*storage, &recovered, &member_cores)?;
-        let replay = recovered.replay(&storage);
+        Ok(PendingRecovery::new(storage, options, selection, recovered, lock))
+    }
 
-        // The order matters: what was found is durable before anything is written that builds
-        // on it, and the manifest before any segment names it.
+    /// The order matters: what was found is durable before anything is written that builds on it,
+    /// and the manifest before any segment names it.
+    pub(crate) fn open_recovered(
+        storage: Arc<dyn Storage>,
+        options: LogOptions,
+        selection: CoreSelection,
+        recovered: &RecoveredLog,
+        replay: &Recovery,
+        lock: &DirectoryLock,
+    ) -> Result<Self> {
+        let member_cores = selection.member_cores()?;
         for core in &recovered.cores {
             adopt(&*storage, core)?;
         }
-        let epoch = selection.epoch(&recovered);
-        let manifest = open_manifest(&*storage, &recovered, selection, epoch)?;
+        let epoch = selection.epoch(recovered);
+        let manifest = open_manifest(&*storage, recovered, selection, epoch)?;
         make_core_directories(&*storage, &member_cores)?;
         let log_id = manifest.manifest().log_id;
         let retired = recovered.cores.iter().filter(|found| !member_cores.contains(&found.core));
         let retired = retired.filter_map(RetiredCore::new).collect();
         let shared =
             LogShared::new(storage, options, log_id, manifest, replay.pin(), epoch, retired);
-        change_manifest_if_needed(&shared, &recovered, selection, epoch)?;
-        remove_leftovers(&shared, &recovered);
+        change_manifest_if_needed(&shared, recovered, selection, epoch)?;
+        remove_leftovers(&shared, recovered);
 
         let mut cores = Vec::with_capacity(member_cores.len());
         for core in member_cores {
             let found = recovered.cores.iter().find(|found| found.core == core);
-            cores.push(open_core(&shared, core, found, epoch, &lock)?);
+            cores.push(open_core(&shared, core, found, epoch, lock)?);
         }
         for core in &cores {
             core.prepare_ahead();
         }
-        Ok((Self { shared, cores }, replay))
+        Ok(Self { shared, cores })
     }
 
     /// Takes a core's writer, to be moved to the core's thread. Once it is dropped there, it can
@@ -385,7 +412,7 @@ fn refuse_last_numbers(
 }
 
 /// The slot that holds the newest manifest: it is written again first.
-fn newest_slot(recovered: &RecoveredLog) -> ManifestSlot {
+pub(crate) fn newest_slot(recovered: &RecoveredLog) -> ManifestSlot {
     let number_in = |slot: &SlotState| match slot {
         SlotState::Holds { number, .. } => *number,
         _ => 0,

@@ -3,7 +3,7 @@
 use wal_format::CoreDirectory;
 use wal_storage::{Corruption, ProvenBy, Result, WalError};
 
-use super::{CoreRecovery, Found, SegmentSpan, Stopped};
+use super::{CoreRecovery, Failure, Found, SegmentSpan, Stopped};
 use crate::RecoveryMode;
 use crate::chain::Member;
 use crate::claims::search_marks;
@@ -36,15 +36,17 @@ impl CoreRecovery<'_> {
         progress: Progress,
         mut stopped: Stopped,
         head: Option<&Member<'_>>,
-    ) -> Result<Found> {
+    ) -> Result<Found, Failure> {
         if stopped.at == At::Cut {
-            self.check_cut_sequence(&stopped, &progress)?;
+            self.check_cut_sequence(&stopped, &progress)
+                .map_err(|error| Failure::at(progress, error))?;
         }
         let (following, begun) = self.look_into_following(&mut stopped, head)?;
         let evidence = self.evidence(&stopped, following);
         let (label, decision) = judge(&evidence);
         if decision == Decision::Error {
-            return Err(self.damage(&stopped, Some((label, following))));
+            let error = self.damage(&stopped, Some((label, following)));
+            return Err(Failure::at(progress, error));
         }
         if let Some(segment_id) = begun {
             let name = segment_name(self.core, segment_id);
@@ -56,7 +58,7 @@ impl CoreRecovery<'_> {
                 .is_some_and(|slot| slot.closed && slot.durable_position == progress.position);
         let is_torn = decision == Decision::Torn;
         if is_torn && self.mode == RecoveryMode::Strict {
-            return Err(self.torn_in_strict_mode(&stopped));
+            return Err(self.torn_in_strict_mode(&stopped).into());
         }
         #[cfg(wal_fault = "recovery_rewrites")]
         if is_torn && head.is_some() {

@@ -4,7 +4,7 @@ use wal_entry::EntryView;
 use wal_format::{BLOCK_BYTES, BatchEntries};
 use wal_storage::{Corruption, Result, WalError};
 
-use super::{CoreRecovery, Found, SegmentSpan, Stopped};
+use super::{CoreRecovery, Failure, Found, SegmentSpan, Stopped};
 use crate::chain::Member;
 use crate::claims::search_marks;
 use crate::committed::Committed;
@@ -13,7 +13,7 @@ use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop};
 use crate::verdict::{At, Decision, Following, judge};
 
 impl CoreRecovery<'_> {
-    pub(super) fn run(mut self) -> Result<Found> {
+    pub(super) fn run(mut self) -> Result<Found, Failure> {
         let chain = self.chain;
         let Some(first) = chain.members.first() else {
             return self.run_without_segments();
@@ -28,7 +28,8 @@ impl CoreRecovery<'_> {
         let mut last = None;
         for member in &chain.members {
             let next = followers.next();
-            self.check_continues(member, &progress)?;
+            self.check_continues(member, &progress)
+                .map_err(|error| Failure::at(progress, error))?;
             progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
             let limit_position = match next {
                 Some(next) => next.start.base_position,
@@ -40,7 +41,7 @@ impl CoreRecovery<'_> {
             if next.is_none() {
                 last = Some(self.stopped(&mut scan, stop, limit_position)?);
             } else if stop != Stop::Limit {
-                return Err(self.stopped_early(&scan, stop));
+                return Err(Failure::at(progress, self.stopped_early(&scan, stop)));
             }
             // Otherwise @G, or the seal's @F: the log goes on, whatever stands behind.
             self.buffers = scan.into_buffers();
@@ -53,7 +54,7 @@ impl CoreRecovery<'_> {
 
     /// No segment has a valid start: the log begins, and ends, at its newest cut, if all below
     /// that was released, or at 0. Whatever claims more is above that, and so damage.
-    fn run_without_segments(self) -> Result<Found> {
+    fn run_without_segments(self) -> Result<Found, Failure> {
         let mut progress = Progress::EMPTY;
         if let Some(cut) = self.cuts.newest()
             && cut.position <= self.release_position

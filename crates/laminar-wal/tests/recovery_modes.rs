@@ -1,0 +1,441 @@
+//! Goal: a recovery that leaves something out leaves what there was at one point in time, says what
+//! it leaves out, changes nothing before that is accepted, and then all of it or nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use laminar_wal::{
+    CheckpointDetails, CoreWriters, PendingRecovery, RecoveryMode, RecoveryTarget, Wal, WalEntry,
+    WalError, WalOperation, WalOptions,
+};
+use wal_sim::{CrashPlan, SimStorage};
+
+const CORES: u16 = 3;
+
+fn options(disk: &SimStorage) -> WalOptions {
+    WalOptions::on_storage(Arc::new(disk.clone()))
+        .cores(CORES)
+        .segment_bytes(24 * 1024)
+        .batch_bytes(4096)
+        .in_flight_bytes(8192)
+        .max_record_bytes(8192)
+        .recycled_segments(0)
+}
+
+/// A log that was closed cleanly, and everything that its replay gives.
+struct Log {
+    disk: SimStorage,
+    entries: Vec<WalEntry>,
+}
+
+impl Log {
+    fn of(disk: SimStorage) -> Self {
+        let entries = options(&disk).open().unwrap().1.entries().unwrap();
+        // That it was looked at shows.
+        Self { disk, entries }
+    }
+
+    fn recover(&self, mode: RecoveryMode, target: RecoveryTarget) -> PendingRecovery {
+        try_recover(&self.disk, mode, target).unwrap()
+    }
+}
+
+fn try_recover(
+    disk: &SimStorage,
+    mode: RecoveryMode,
+    target: RecoveryTarget,
+) -> Result<PendingRecovery, WalError> {
+    options(disk).recovery_mode(mode).recovery_target(target).recover()
+}
+
+/// Three cores put in turn, and leave an epoch together every few rounds.
+fn put_in_epochs(disk: &SimStorage, writers: &mut CoreWriters, epochs: u8) {
+    for epoch in 0..epochs {
+        for round in 0..6_u8 {
+            for writer in writers.iter_mut() {
+                writer.append_put(&[epoch, round], &[round; 1200]).unwrap();
+                disk.step_wall_clock(1000);
+            }
+            writers.sync().unwrap();
+            disk.run_jobs();
+        }
+        writers.append_epoch_barrier().unwrap();
+    }
+    writers.sync().unwrap();
+}
+
+/// Five epochs, of which the last has no barrier on core 2; several segments on each core.
+fn epochs() -> Log {
+    let disk = SimStorage::new(1);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    put_in_epochs(&disk, &mut writers, 4);
+    for writer in writers.iter_mut() {
+        writer.append_put(b"in the last epoch", &[9; 300]).unwrap();
+        disk.step_wall_clock(1000);
+    }
+    for core in [0, 1] {
+        writers.writer(core).unwrap().append_epoch_barrier().unwrap();
+    }
+    close(wal, writers);
+    Log::of(disk)
+}
+
+/// The same behind a checkpoint, of which something lies in segments that are still there.
+fn checkpointed() -> Log {
+    let disk = SimStorage::new(2);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    put_in_epochs(&disk, &mut writers, 2);
+    let pending = wal.begin_checkpoint(7).unwrap();
+    for writer in writers.iter_mut() {
+        pending.arrival().arrive(writer).unwrap();
+    }
+    pending.complete(CheckpointDetails::default()).unwrap();
+    disk.run_jobs();
+    put_in_epochs(&disk, &mut writers, 2);
+    close(wal, writers);
+    Log::of(disk)
+}
+
+fn close(wal: Wal, writers: CoreWriters) {
+    drop(writers);
+    wal.close().unwrap();
+}
+
+fn kept_of(pending: &PendingRecovery) -> Vec<WalEntry> {
+    pending.recovery().entries().unwrap()
+}
+
+/// Of all that there was, what is kept is what came first, in the order of replay.
+fn is_one_point_in_time(kept: &[WalEntry], all: &[WalEntry]) -> bool {
+    all.starts_with(kept)
+}
+
+#[test]
+fn up_to_an_epoch_or_a_time_all_that_is_older_is_there_and_nothing_that_is_newer() {
+    for log in [epochs(), checkpointed()] {
+        let mut targets: Vec<RecoveryTarget> = (0..8).map(RecoveryTarget::Epoch).collect();
+        let times = log.entries.iter().map(|entry| entry.timestamp_ns);
+        targets.extend(times.flat_map(|ns| [ns - 1, ns]).map(RecoveryTarget::Timestamp));
+        let mut refused = 0;
+        for target in targets {
+            let is_kept = |entry: &&WalEntry| match target {
+                RecoveryTarget::Epoch(epoch) => entry.epoch <= epoch,
+                RecoveryTarget::Timestamp(ns) => entry.timestamp_ns <= ns,
+                other => panic!("{other:?}"),
+            };
+            let expected: Vec<WalEntry> = log.entries.iter().filter(is_kept).cloned().collect();
+            match try_recover(&log.disk, RecoveryMode::TornTail, target) {
+                Ok(pending) => {
+                    assert_eq!(kept_of(&pending), expected, "{target:?}");
+                    assert_eq!(pending.losses().is_empty(), expected.len() == log.entries.len());
+                }
+                // Below the checkpoint.
+                Err(WalError::InvalidArgument { what }) => {
+                    assert!(what.contains("checkpoint 7"), "{what}");
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused < 6, "{refused}");
+    }
+}
+
+#[test]
+fn the_last_complete_epoch_is_the_last_one_that_every_core_has_left() {
+    let log = epochs();
+    let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::LastCompleteEpoch);
+    let kept = kept_of(&pending);
+    assert_eq!(kept.iter().map(|entry| entry.epoch).max(), Some(3));
+    let barriers = kept
+        .iter()
+        .filter(|entry| matches!(entry.operation, WalOperation::EpochBarrier { epoch: 3 }));
+    assert_eq!(barriers.count(), usize::from(CORES));
+    assert_eq!(pending.losses().len(), usize::from(CORES));
+    drop(pending);
+
+    // Everything is complete.
+    let log = checkpointed();
+    let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::LastCompleteEpoch);
+    assert_eq!(kept_of(&pending), log.entries);
+    assert!(pending.losses().is_empty());
+}
+
+#[test]
+fn what_is_left_out_is_named_and_stays_on_disk_until_it_is_accepted() {
+    let log = epochs();
+    let before = log.disk.content_fingerprint();
+    let target = RecoveryTarget::Epoch(1);
+    let refused = options(&log.disk).recovery_target(target).open().unwrap_err();
+    assert!(matches!(refused, WalError::NotAccepted { ranges: 3, .. }), "{refused}");
+    let pending = log.recover(RecoveryMode::TornTail, target);
+    let report = pending.report().to_string();
+    assert!(report.contains("left out: core 2: from") && report.contains("Epoch(1)"), "{report}");
+    // Nobody writes while somebody looks.
+    assert!(matches!(options(&log.disk).open(), Err(WalError::Locked { .. })));
+    drop(pending);
+    assert_eq!(log.disk.content_fingerprint(), before);
+    assert_eq!(options(&log.disk).open().unwrap().1.entries().unwrap(), log.entries);
+}
+
+#[test]
+fn what_was_accepted_is_dropped_on_all_cores_and_kept_in_quarantine() {
+    let log = epochs();
+    let originals: Vec<(String, Vec<u8>)> = segments(&log.disk)
+        .into_iter()
+        .map(|name| (name.clone(), log.disk.read_file(&name).unwrap()))
+        .collect();
+    let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::Epoch(1));
+    let kept = kept_of(&pending);
+    let (wal, recovery) = pending.accept().unwrap();
+    assert_eq!(recovery.entries().unwrap(), kept);
+    let mut writers = wal.writers().unwrap();
+    for writer in writers.iter_mut() {
+        assert!(writer.epoch() > 4, "epochs do not come again: {}", writer.epoch());
+        writer.append_put(b"behind", b"").unwrap();
+    }
+    close(wal, writers);
+
+    let (_, recovery) = options(&log.disk).recovery_mode(RecoveryMode::Strict).open().unwrap();
+    let entries = recovery.entries().unwrap();
+    assert_eq!(entries[..kept.len()], kept);
+    assert_eq!(entries.len(), kept.len() + usize::from(CORES));
+    assert!(recovery.report().strange_names.is_empty(), "{}", recovery.report());
+    let quarantined: Vec<String> = quarantine(&log.disk);
+    assert!(!quarantined.is_empty());
+    for (name, bytes) in originals {
+        let copy = format!("quarantine/{}", name.replace('/', "-"));
+        if quarantined.contains(&copy) {
+            assert!(log.disk.read_file(&copy).unwrap() == bytes, "{copy}");
+        }
+    }
+}
+
+fn segments(disk: &SimStorage) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.starts_with("core-") && name.ends_with(".wal"));
+    names
+}
+
+fn quarantine(disk: &SimStorage) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.starts_with("quarantine/"));
+    names
+}
+
+/// A log that somebody did something to.
+struct Damaged {
+    what: String,
+    /// Behind the header blocks of a segment.
+    is_in_records: bool,
+    disk: SimStorage,
+}
+
+fn damages(log: &Log) -> Vec<Damaged> {
+    let mut damages = Vec::new();
+    for name in segments(&log.disk) {
+        let bytes = log.disk.read_file(&name).unwrap();
+        let mut add = |what: &str, is_in_records: bool, damage: &dyn Fn(&SimStorage)| {
+            let disk = log.disk.fork();
+            damage(&disk);
+            damages.push(Damaged { what: format!("{name}: {what}"), is_in_records, disk });
+        };
+        add("gone", false, &|disk| disk.delete(&name).unwrap());
+        add("cut short", false, &|disk| disk.truncate_file(&name, 16_000).unwrap());
+        for block in 0..bytes.len() as u64 / 4096 {
+            add(&format!("block {block} zeroed"), block > 2, &|disk| {
+                disk.zero(&name, block * 4096..(block + 1) * 4096).unwrap();
+            });
+            add(&format!("a bit of block {block}"), block > 2, &|disk| {
+                disk.flip_bit(&name, block * 4096 + 40, 3).unwrap();
+            });
+        }
+    }
+    damages
+}
+
+#[test]
+fn in_spite_of_any_damage_there_is_a_point_in_time_to_go_back_to() {
+    let (mut refused, mut left_out, mut unharmed) = (0, 0, 0);
+    for log in [epochs(), checkpointed()] {
+        for Damaged { what, is_in_records, disk } in damages(&log) {
+            let before = disk.content_fingerprint();
+            let whole = options(&disk).recover();
+            let damage = whole.err();
+            let pending = try_recover(&disk, RecoveryMode::PointInTime, RecoveryTarget::End);
+            assert_eq!(disk.content_fingerprint(), before, "{what}: something was changed");
+            let pending = match (pending, damage) {
+                (Ok(pending), None) => {
+                    assert!(pending.losses().is_empty(), "{what}: {}", pending.report());
+                    unharmed += 1;
+                    continue;
+                }
+                (Ok(pending), Some(damage)) => {
+                    if is_in_records {
+                        ends_where_the_damage_is(&pending, &damage);
+                    }
+                    pending
+                }
+                (Err(error), Some(damage)) => {
+                    // Below the checkpoint, where nothing can be cut.
+                    assert_eq!(error.to_string(), damage.to_string(), "{what}");
+                    refused += 1;
+                    continue;
+                }
+                (Err(error), None) => panic!("{what}: {error}"),
+            };
+            left_out += 1;
+            assert!(!pending.losses().is_empty(), "{what}");
+            let kept = kept_of(&pending);
+            assert!(is_one_point_in_time(&kept, &log.entries), "{what}: {}", pending.report());
+            accept_and_go_on(&what, &disk, pending, &kept);
+        }
+    }
+    println!("{left_out} left something out, {refused} refused, {unharmed} unharmed");
+    assert!(left_out > 250 && unharmed > 20 && refused < left_out / 10);
+}
+
+/// Nothing in front of the damage is left out of the core that has it.
+fn ends_where_the_damage_is(pending: &PendingRecovery, damage: &WalError) {
+    let WalError::Corrupt(damage) = damage else { panic!("{damage}") };
+    let loss = pending.losses().iter().find(|loss| Some(loss.core) == damage.core).unwrap();
+    assert_eq!(Some(loss.position), damage.position, "{loss}");
+    assert!(loss.end_position > loss.position);
+    assert_eq!(loss.reason, WalError::from((**damage).clone()).to_string());
+}
+
+fn accept_and_go_on(what: &str, disk: &SimStorage, pending: PendingRecovery, kept: &[WalEntry]) {
+    let was_used = |name: &String| {
+        let bytes = disk.read_file(name).unwrap();
+        bytes.iter().skip(4096).any(|&byte| byte != 0)
+    };
+    let files: BTreeSet<String> = segments(disk).into_iter().filter(was_used).collect();
+    let (wal, recovery) = pending.accept().unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(recovery.entries().unwrap(), kept, "{what}");
+    disk.run_jobs();
+    let gone = files.iter().filter(|name| !disk.names().contains(*name));
+    for gone in gone {
+        let copy = format!("quarantine/{}", gone.replace('/', "-"));
+        assert!(disk.names().contains(&copy), "{what}: {gone} is nowhere");
+    }
+    let mut writers = wal.writers().unwrap();
+    for writer in writers.iter_mut() {
+        writer.append_put(b"behind", b"").unwrap();
+    }
+    close(wal, writers);
+    let (_, recovery) = options(disk)
+        .recovery_mode(RecoveryMode::Strict)
+        .open()
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let entries = recovery.entries().unwrap();
+    assert_eq!(entries.len(), kept.len() + usize::from(CORES), "{what}");
+    assert_eq!(entries[..kept.len()], *kept, "{what}");
+}
+
+#[test]
+fn power_that_fails_while_a_loss_is_accepted_leaves_all_of_it_or_nothing() {
+    let target = RecoveryTarget::Epoch(1);
+    let healthy = epochs();
+    crash_while_accepting(&healthy.disk, RecoveryMode::TornTail, target);
+    crash_while_accepting(&checkpointed().disk, RecoveryMode::TornTail, RecoveryTarget::Epoch(3));
+    const NAME: &str = "core-0001/00000000000000000002.wal";
+    let damages: [fn(&SimStorage) -> Result<(), WalError>; 3] = [
+        |disk| disk.flip_bit(NAME, 13_000, 0),
+        |disk| disk.delete(NAME),
+        |disk| disk.zero(NAME, 0..4096),
+    ];
+    for damage in damages {
+        let disk = healthy.disk.fork();
+        damage(&disk).unwrap();
+        crash_while_accepting(&disk, RecoveryMode::PointInTime, RecoveryTarget::End);
+    }
+}
+
+/// What an opening finds that drops nothing.
+fn found(disk: &SimStorage) -> Result<Vec<WalEntry>, String> {
+    let opened = options(disk).open().map_err(|error| error.to_string());
+    opened.map(|(_, recovery)| recovery.entries().unwrap())
+}
+
+fn crash_while_accepting(disk: &SimStorage, mode: RecoveryMode, target: RecoveryTarget) {
+    let before = found(&disk.fork());
+    let counted = disk.fork();
+    let pending = try_recover(&counted, mode, target).unwrap();
+    let after = kept_of(&pending);
+    let first = counted.operations();
+    drop(pending.accept().unwrap());
+    let last = counted.operations();
+    let (mut not_yet, mut accepted) = (0, 0);
+    for number in first..last {
+        let disk = disk.fork();
+        let pending = try_recover(&disk, mode, target).unwrap();
+        disk.halt_at(number);
+        drop(pending.accept());
+        let plan = match number % 4 {
+            0 => CrashPlan::lose_everything_unsynced(),
+            1 => CrashPlan::keep_everything(),
+            _ => CrashPlan::random(number),
+        };
+        let crashed = disk.crash(plan);
+        match found(&crashed) {
+            found if found == before => not_yet += 1,
+            Ok(found) if found == after => accepted += 1,
+            other => panic!("operation {number}: {other:?}"),
+        }
+        // Accepted again, if need be, it is what it was to be.
+        let pending = try_recover(&crashed, mode, target).unwrap();
+        assert_eq!(kept_of(&pending), after, "operation {number}");
+        drop(pending.accept().unwrap());
+        assert_eq!(found(&crashed), Ok(after.clone()));
+    }
+    assert!(not_yet > 20 && accepted > 20, "{not_yet} as before, {accepted} accepted");
+}
+
+#[test]
+fn what_is_kept_is_durable_once_it_was_accepted_though_no_sync_had_said_so() {
+    let disk = SimStorage::new(3);
+    let (wal, _) = options(&disk).open().unwrap();
+    let mut writers = wal.writers().unwrap();
+    put_in_epochs(&disk, &mut writers, 1);
+    for writer in writers.iter_mut() {
+        // More than a buffer: some of it is written, nothing of it synced.
+        for key in 0..4 {
+            writer.append_put(&[key], &[key; 3000]).unwrap();
+        }
+    }
+    let killed = disk.kill();
+    disk.halt();
+    let written = found(&killed.fork()).unwrap();
+    let time = written[written.len() - 4].timestamp_ns;
+    let pending = try_recover(&killed, RecoveryMode::TornTail, RecoveryTarget::Timestamp(time));
+    let pending = pending.unwrap();
+    let kept = kept_of(&pending);
+    assert!(kept.len() > 3 * 7 && kept.len() < written.len(), "{} kept", kept.len());
+    let (wal, _) = pending.accept().unwrap();
+    let crashed = killed.crash(CrashPlan::lose_everything_unsynced());
+    killed.halt();
+    drop(wal);
+    assert_eq!(found(&crashed).unwrap(), kept);
+}
+
+#[test]
+fn without_room_for_the_copies_nothing_is_accepted_and_nothing_is_lost() {
+    let log = epochs();
+    let target = RecoveryTarget::Epoch(1);
+    let pending = log.recover(RecoveryMode::TornTail, target);
+    log.disk.set_free_bytes(Some(30_000));
+    let refused = pending.accept().unwrap_err();
+    assert!(refused.is_storage_full(), "{refused}");
+    log.disk.set_free_bytes(None);
+    assert_eq!(found(&log.disk.fork()).unwrap(), log.entries);
+    let pending = log.recover(RecoveryMode::TornTail, target);
+    let kept = kept_of(&pending);
+    drop(pending.accept().unwrap());
+    assert_eq!(found(&log.disk).unwrap(), kept);
+}
