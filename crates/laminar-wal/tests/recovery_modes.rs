@@ -345,16 +345,14 @@ fn power_that_fails_while_a_loss_is_accepted_leaves_all_of_it_or_nothing() {
     crash_while_accepting(&healthy.disk, RecoveryMode::TornTail, target);
     crash_while_accepting(&checkpointed().disk, RecoveryMode::TornTail, RecoveryTarget::Epoch(3));
     const NAME: &str = "core-0001/00000000000000000002.wal";
-    let damages: [fn(&SimStorage) -> Result<(), WalError>; 3] = [
-        |disk| disk.flip_bit(NAME, 13_000, 0),
-        |disk| disk.delete(NAME),
-        |disk| disk.zero(NAME, 0..4096),
-    ];
-    for damage in damages {
+    let damaged = |damage: &dyn Fn(&SimStorage) -> Result<(), WalError>| {
         let disk = healthy.disk.fork();
         damage(&disk).unwrap();
         crash_while_accepting(&disk, RecoveryMode::PointInTime, RecoveryTarget::End);
-    }
+    };
+    damaged(&|disk| disk.flip_bit(NAME, 13_000, 0));
+    damaged(&|disk| disk.delete(NAME));
+    damaged(&|disk| disk.zero(NAME, 0..4096));
 }
 
 /// What an opening finds that drops nothing.

@@ -15,7 +15,7 @@ use crate::merge::visit_merged;
 use crate::report::RecoveryReport;
 
 /// The entries of a recovered log: those behind its last checkpoint, whose snapshot holds what
-/// the others did; or, [from the start](Self::from_start), all that are still there.
+/// the others did, and behind what was given back; or, [from the start](Self::from_start), all that are still there.
 ///
 /// Entries are read from their files each time, by helper threads while the caller visits, through
 /// at most four buffers of 256 KiB per core and one for a record that is larger than these, and
@@ -86,13 +86,23 @@ impl ReplayPin {
 impl Recovery {
     pub(crate) fn new(storage: Arc<dyn Storage>, log: &RecoveredLog) -> Self {
         let cores = log.cores.iter();
-        let checkpoint = log.manifest.as_ref().and_then(|manifest| manifest.checkpoint.as_ref());
-        let places = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.cores);
+        let mut from_positions = BTreeMap::new();
+        if let Some(manifest) = &log.manifest {
+            let places = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.cores);
+            let places = places.map(|place| (place.core, place.position));
+            // The checkpoint may be gone by a reset; what it gave back stays so, and what of that is
+            // still there is a part without a whole.
+            let releases = manifest.releases.iter().map(|it| (it.core, it.position));
+            for (core, position) in places.chain(releases) {
+                let from = from_positions.entry(core).or_insert(position);
+                *from = position.max(*from);
+            }
+        }
         Self {
             storage,
             report: log.report.clone(),
             cores: cores.map(|core| (core.core, core.spans.clone())).collect(),
-            from_positions: places.iter().map(|place| (place.core, place.position)).collect(),
+            from_positions,
             last_epoch: u64::MAX,
             on_progress: None,
             pin: Arc::new(()),

@@ -51,6 +51,19 @@ fn an_owned_iterator_gives_what_visiting_gives_in_the_same_order() {
 }
 
 #[test]
+fn what_was_released_is_not_replayed_though_the_checkpoint_is_gone_by_a_reset_elsewhere() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    segment.put(b"released", b"").put(b"released too", b"");
+    let end = segment.position();
+    segment.put(b"behind", b"");
+    log.manifest().releases = vec![release(0, end)];
+    let found = recovered(&log.finish());
+    let keys = |replay: Recovery| replay.entries().unwrap().len();
+    assert_eq!((keys(replay(&found)), keys(replay(&found).from_start())), (1, 3));
+}
+
+#[test]
 fn an_owned_iterator_ends_behind_the_first_error() {
     let (found, entries, _) = two_cores();
     let mut replayed = replay(&found).into_iter();
