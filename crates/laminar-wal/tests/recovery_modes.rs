@@ -84,7 +84,19 @@ fn epochs() -> Log {
     Log::of(disk)
 }
 
-/// The same behind a checkpoint, of which something lies in segments that are still there.
+/// Two epochs, in few segments.
+fn two_epochs() -> Log {
+    let disk = SimStorage::new(4);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    put_in_epochs(&disk, &mut writers, 2);
+    close(wal, writers);
+    Log::of(disk)
+}
+
+/// Four epochs, two of them behind a checkpoint, and something of those in segments that are still
+/// there.
 fn checkpointed() -> Log {
     let disk = SimStorage::new(2);
     let (wal, recovery) = options(&disk).open().unwrap();
@@ -232,6 +244,7 @@ fn quarantine(disk: &SimStorage) -> Vec<String> {
 /// A log that somebody did something to.
 struct Damaged {
     what: String,
+    core: u16,
     /// Behind the header blocks of a segment.
     is_in_records: bool,
     disk: SimStorage,
@@ -241,10 +254,12 @@ fn damages(log: &Log) -> Vec<Damaged> {
     let mut damages = Vec::new();
     for name in segments(&log.disk) {
         let bytes = log.disk.read_file(&name).unwrap();
+        let core = name[5..9].parse().unwrap();
         let mut add = |what: &str, is_in_records: bool, damage: &dyn Fn(&SimStorage)| {
             let disk = log.disk.fork();
             damage(&disk);
-            damages.push(Damaged { what: format!("{name}: {what}"), is_in_records, disk });
+            let what = format!("{name}: {what}");
+            damages.push(Damaged { what, core, is_in_records, disk });
         };
         add("gone", false, &|disk| disk.delete(&name).unwrap());
         add("cut short", false, &|disk| disk.truncate_file(&name, 16_000).unwrap());
@@ -262,9 +277,9 @@ fn damages(log: &Log) -> Vec<Damaged> {
 
 #[test]
 fn in_spite_of_any_damage_there_is_a_point_in_time_to_go_back_to() {
-    let (mut refused, mut left_out, mut unharmed) = (0, 0, 0);
+    let (mut left_out, mut unharmed) = (0, 0);
     for log in [epochs(), checkpointed()] {
-        for Damaged { what, is_in_records, disk } in damages(&log) {
+        for Damaged { what, is_in_records, disk, .. } in damages(&log) {
             let before = disk.content_fingerprint();
             let whole = options(&disk).recover();
             let damage = whole.err();
@@ -282,23 +297,104 @@ fn in_spite_of_any_damage_there_is_a_point_in_time_to_go_back_to() {
                     }
                     pending
                 }
-                (Err(error), Some(damage)) => {
-                    // Below the checkpoint, where nothing can be cut.
-                    assert_eq!(error.to_string(), damage.to_string(), "{what}");
-                    refused += 1;
-                    continue;
-                }
+                (Err(error), Some(damage)) => panic!("{what}: {error}, and before: {damage}"),
                 (Err(error), None) => panic!("{what}: {error}"),
             };
             left_out += 1;
             assert!(!pending.losses().is_empty(), "{what}");
             let kept = kept_of(&pending);
             assert!(is_one_point_in_time(&kept, &log.entries), "{what}: {}", pending.report());
-            accept_and_go_on(&what, &disk, pending, &kept);
+            accept_and_go_on(&what, &log, &disk, pending, &kept);
         }
     }
-    println!("{left_out} left something out, {refused} refused, {unharmed} unharmed");
-    assert!(left_out > 250 && unharmed > 20 && refused < left_out / 10);
+    println!("{left_out} left something out, {unharmed} unharmed");
+    assert!(left_out > 250 && unharmed > 20);
+}
+
+/// What the least of it can hold: nothing that a core logged was smaller but barriers.
+const ENTRIES_IN_A_BLOCK: usize = 2 + 4096 / 300;
+
+#[test]
+fn all_that_can_be_read_is_salvaged_whatever_is_damaged() {
+    let (mut left_out, mut lost) = (0, 0);
+    for log in [epochs(), checkpointed()] {
+        for Damaged { what, core, is_in_records, disk } in damages(&log) {
+            let before = disk.content_fingerprint();
+            let is_damaged = options(&disk).recover().is_err();
+            let pending = try_recover(&disk, RecoveryMode::Salvage, RecoveryTarget::End);
+            assert_eq!(disk.content_fingerprint(), before, "{what}: something was changed");
+            let pending = pending.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(!pending.losses().is_empty(), is_damaged, "{what}");
+            let kept = kept_of(&pending);
+            let of_others = |entries: &[WalEntry]| {
+                let others = entries.iter().filter(|entry| entry.core_id != core);
+                others.cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(of_others(&kept), of_others(&log.entries), "{what}: of another core");
+            let gone = are_gone(&kept, &log.entries);
+            if is_in_records {
+                assert!(gone <= ENTRIES_IN_A_BLOCK, "{what}: {gone} lost: {}", pending.report());
+            }
+            if !is_damaged {
+                assert_eq!(gone, 0, "{what}");
+                continue;
+            }
+            lost += gone;
+            left_out += 1;
+            accept_and_go_on(&what, &log, &disk, pending, &kept);
+        }
+    }
+    println!("{left_out} left something out, {lost} entries");
+    assert!(left_out > 250);
+}
+
+#[test]
+fn several_damages_at_once_leave_a_point_in_time_or_what_can_be_read() {
+    let mut random = 1_u64;
+    let mut pick = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    for log in [epochs(), checkpointed()] {
+        let names = segments(&log.disk);
+        for round in 0..150 {
+            let disk = log.disk.fork();
+            let mut done = format!("round {round}");
+            for _ in 0..2 + pick(3) {
+                let name = &names[pick(names.len())];
+                let offset = pick(24 * 1024) as u64;
+                let damage = pick(6);
+                done.push_str(&format!(", {damage} at {offset} of {name}"));
+                let _ = match damage {
+                    0 => disk.delete(name),
+                    1 => disk.truncate_file(name, offset),
+                    2 => disk.zero(name, offset..offset + 700),
+                    _ => disk.flip_bit(name, offset, 1),
+                };
+            }
+            for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+                let disk = disk.fork();
+                let pending = try_recover(&disk, mode, RecoveryTarget::End);
+                let pending = pending.unwrap_or_else(|error| panic!("{done}: {mode:?}: {error}"));
+                let kept = kept_of(&pending);
+                match mode {
+                    RecoveryMode::PointInTime => assert!(is_one_point_in_time(&kept, &log.entries)),
+                    _ => drop(are_gone(&kept, &log.entries)),
+                }
+                let what = format!("{done}: {mode:?}");
+                accept_and_go_on(&what, &log, &disk, pending, &kept);
+            }
+        }
+    }
+}
+
+/// How many of `all` are not among those kept, which are in the same order.
+fn are_gone(kept: &[WalEntry], all: &[WalEntry]) -> usize {
+    let mut left = all.iter();
+    for entry in kept {
+        assert!(left.any(|known| known == entry), "never logged, or in another order: {entry:?}");
+    }
+    all.len() - kept.len()
 }
 
 /// Nothing in front of the damage is left out of the core that has it.
@@ -310,9 +406,15 @@ fn ends_where_the_damage_is(pending: &PendingRecovery, damage: &WalError) {
     assert_eq!(loss.reason, WalError::from((**damage).clone()).to_string());
 }
 
-fn accept_and_go_on(what: &str, disk: &SimStorage, pending: PendingRecovery, kept: &[WalEntry]) {
+fn accept_and_go_on(
+    what: &str,
+    log: &Log,
+    disk: &SimStorage,
+    pending: PendingRecovery,
+    kept: &[WalEntry],
+) {
     let was_used = |name: &String| {
-        let bytes = disk.read_file(name).unwrap();
+        let bytes = log.disk.read_file(name).unwrap();
         bytes.iter().skip(4096).any(|&byte| byte != 0)
     };
     let files: BTreeSet<String> = segments(disk).into_iter().filter(was_used).collect();
@@ -340,15 +442,15 @@ fn accept_and_go_on(what: &str, disk: &SimStorage, pending: PendingRecovery, kep
 
 #[test]
 fn power_that_fails_while_a_loss_is_accepted_leaves_all_of_it_or_nothing() {
-    let target = RecoveryTarget::Epoch(1);
-    let healthy = epochs();
-    crash_while_accepting(&healthy.disk, RecoveryMode::TornTail, target);
+    let healthy = two_epochs();
+    crash_while_accepting(&healthy.disk, RecoveryMode::TornTail, RecoveryTarget::Epoch(0));
     crash_while_accepting(&checkpointed().disk, RecoveryMode::TornTail, RecoveryTarget::Epoch(3));
     const NAME: &str = "core-0001/00000000000000000002.wal";
     let damaged = |damage: &dyn Fn(&SimStorage) -> Result<(), WalError>| {
         let disk = healthy.disk.fork();
         damage(&disk).unwrap();
         crash_while_accepting(&disk, RecoveryMode::PointInTime, RecoveryTarget::End);
+        crash_while_accepting(&disk, RecoveryMode::Salvage, RecoveryTarget::End);
     };
     damaged(&|disk| disk.flip_bit(NAME, 13_000, 0));
     damaged(&|disk| disk.delete(NAME));
@@ -363,36 +465,33 @@ fn found(disk: &SimStorage) -> Result<Vec<WalEntry>, String> {
 
 fn crash_while_accepting(disk: &SimStorage, mode: RecoveryMode, target: RecoveryTarget) {
     let before = found(&disk.fork());
-    let counted = disk.fork();
-    let pending = try_recover(&counted, mode, target).unwrap();
+    let disk = disk.fork();
+    let pending = try_recover(&disk, mode, target).unwrap();
     let after = kept_of(&pending);
-    let first = counted.operations();
+    disk.snapshot_each_change(true);
     drop(pending.accept().unwrap());
-    let last = counted.operations();
     let (mut not_yet, mut accepted) = (0, 0);
-    for number in first..last {
-        let disk = disk.fork();
-        let pending = try_recover(&disk, mode, target).unwrap();
-        disk.halt_at(number);
-        drop(pending.accept());
-        let plan = match number % 4 {
-            0 => CrashPlan::lose_everything_unsynced(),
-            1 => CrashPlan::keep_everything(),
-            _ => CrashPlan::random(number),
-        };
-        let crashed = disk.crash(plan);
-        match found(&crashed) {
-            found if found == before => not_yet += 1,
-            Ok(found) if found == after => accepted += 1,
-            other => panic!("operation {number}: {other:?}"),
+    for (number, disk) in disk.take_snapshots() {
+        let plans = [
+            CrashPlan::lose_everything_unsynced(),
+            CrashPlan::keep_everything(),
+            CrashPlan::random(number),
+        ];
+        for plan in plans {
+            let crashed = disk.crash(plan);
+            match found(&crashed) {
+                found if found == before => not_yet += 1,
+                Ok(found) if found == after => accepted += 1,
+                other => panic!("operation {number}: {other:?}"),
+            }
+            // Accepted again, if need be, it is what it was to be.
+            let pending = try_recover(&crashed, mode, target).unwrap();
+            assert_eq!(kept_of(&pending), after, "operation {number}");
+            drop(pending.accept().unwrap());
+            assert_eq!(found(&crashed), Ok(after.clone()));
         }
-        // Accepted again, if need be, it is what it was to be.
-        let pending = try_recover(&crashed, mode, target).unwrap();
-        assert_eq!(kept_of(&pending), after, "operation {number}");
-        drop(pending.accept().unwrap());
-        assert_eq!(found(&crashed), Ok(after.clone()));
     }
-    assert!(not_yet > 20 && accepted > 20, "{not_yet} as before, {accepted} accepted");
+    assert!(not_yet > 20 && accepted > 10, "{not_yet} as before, {accepted} accepted");
 }
 
 #[test]

@@ -6,10 +6,11 @@ use wal_format::{Predecessor, Start};
 use wal_storage::{Corruption, ProvenBy, Storage};
 
 use crate::claims::Witness;
-use crate::core::Failure;
+use crate::core::{Failed, Failure};
 use crate::cuts::Cuts;
 use crate::directory::segment_name;
 use crate::headers::SegmentHeader;
+use crate::holes::Holes;
 use crate::scan::Progress;
 
 /// The header blocks of one core's segments, by number.
@@ -69,6 +70,7 @@ pub(crate) fn build<'a>(
     storage: &dyn Storage,
     headers: &'a Headers,
     cuts: &Cuts,
+    holes: &Holes,
     release_position: u64,
 ) -> Result<Chain<'a>, Failure> {
     let live = |member: &Member<'_>| !cuts.makes_dead(member.header);
@@ -79,7 +81,22 @@ pub(crate) fn build<'a>(
         if current.start.base_position <= release_position {
             break;
         }
-        next = Some(predecessor(storage, headers, cuts, release_position, current)?);
+        let hole = holes.before(current.header.segment_id, current.start.base_position);
+        next = match (predecessor(storage, headers, cuts, release_position, current), hole) {
+            (Ok(named), _) => Some(named),
+            (Err(failure), None) => return Err(failure),
+            // Whatever there is below the hole; nothing, if that was released.
+            (Err(failure), Some(hole_position)) => {
+                let below = headers.values().rev().filter_map(member).filter(live).find(|it| {
+                    it.header.segment_id < current.header.segment_id
+                        && it.start.base_position < current.start.base_position
+                });
+                if below.is_none() && hole_position > release_position {
+                    return Err(failure);
+                }
+                below
+            }
+        };
     }
     members.reverse();
     let head_id = members.last().map_or(0, |head| head.header.segment_id);
@@ -214,5 +231,5 @@ fn broken(storage: &dyn Storage, member: Member<'_>, what: String) -> Failure {
             witness: Witness::Start { segment_id }.to_string(),
         }),
     };
-    Failure::at(Progress::before(start), damage.into())
+    Failure::at(Progress::before(start), Failed::Start { segment_id }, damage.into())
 }

@@ -14,6 +14,7 @@ use crate::cursor::Buffers;
 use crate::cuts::Cuts;
 use crate::directory::CoreFiles;
 use crate::headers;
+use crate::holes::Holes;
 use crate::report::{CoreReport, Ending};
 use crate::scan::{Problem, Progress, SegmentPlace};
 use crate::verdict::At;
@@ -59,7 +60,8 @@ pub struct RecoveredCore {
     pub highest_segment_id: u64,
 }
 
-/// A segment of a core's log, and the part of the log that it holds.
+/// A segment of a core's log, and a part of the log that it holds: all of it, unless a range in
+/// its midst was accepted as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentSpan {
     /// The segment's number.
@@ -70,7 +72,9 @@ pub struct SegmentSpan {
     pub size_bytes: u64,
     /// The largest payload of a record in it.
     pub max_record_bytes: u32,
-    /// Where it begins.
+    /// Where the records in its file begin.
+    pub segment_base_position: u64,
+    /// Where the part begins: with the segment, or behind a range that was accepted as lost.
     pub base_position: u64,
     /// The sequence of its first entry.
     pub base_sequence: u64,
@@ -101,20 +105,39 @@ pub struct Adoption {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: WalError,
-    /// Its log is whole up to there at most; `None` if it cannot be said: what cannot be read now
-    /// may be intact.
-    pub(crate) whole_up_to: Option<Box<Progress>>,
+    /// Where the log stops being whole; `None` if it cannot be said: what cannot be read now may be
+    /// intact.
+    pub(crate) stop: Option<Box<FailedAt>>,
+}
+
+/// Where a core's log stops being whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FailedAt {
+    /// It is whole up to there at most.
+    pub(crate) progress: Progress,
+    pub(crate) what: Failed,
+}
+
+/// What ends a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// The records of this segment.
+    Records { segment_id: u64 },
+    /// The start of this segment: what should stand before it does not.
+    Start { segment_id: u64 },
+    /// There is no segment at all.
+    NoSegment,
 }
 
 impl From<WalError> for Failure {
     fn from(error: WalError) -> Self {
-        Self { error, whole_up_to: None }
+        Self { error, stop: None }
     }
 }
 
 impl Failure {
-    pub(crate) fn at(progress: Progress, error: WalError) -> Self {
-        Self { error, whole_up_to: Some(Box::new(progress)) }
+    pub(crate) fn at(progress: Progress, what: Failed, error: WalError) -> Self {
+        Self { error, stop: Some(Box::new(FailedAt { progress, what })) }
     }
 }
 
@@ -164,7 +187,8 @@ pub(crate) fn recover(
     let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
     let release = releases.iter().find(|release| release.core == core);
     let release_position = release.map_or(0, |release| release.position);
-    let chain = chain::build(storage, headers, &cuts, release_position)?;
+    let holes = Holes::of_core(core, manifest);
+    let chain = chain::build(storage, headers, &cuts, &holes, release_position)?;
     let mut claims = Claims::default();
     claims.add_manifest(core, manifest, &cuts);
     for member in &chain.members {
@@ -175,6 +199,7 @@ pub(crate) fn recover(
         mode,
         core,
         cuts: &cuts,
+        holes: &holes,
         chain: &chain,
         release_position,
         claims,
@@ -196,15 +221,15 @@ pub(crate) fn recover(
     let adoption = match spans.last() {
         Some(last) if !found.closed => Some(Adoption {
             segment_id: last.segment_id,
-            from_position: found.durable_position.clamp(last.base_position, end_position),
-            to_position: end_position,
+            from_position: found.durable_position.clamp(last.base_position, last.end_position),
+            to_position: last.end_position,
         }),
         _ => None,
     };
     let first_position = spans.first().map_or(end_position, |span| span.base_position);
     let report = CoreReport {
         core,
-        segments: spans.len() as u64,
+        segments: segment_count(&spans),
         entries: found.entries,
         bytes: end_position.saturating_sub(first_position),
         end_position,
@@ -238,6 +263,10 @@ pub(crate) fn recover(
     Ok((recovered, report))
 }
 
+fn segment_count(spans: &[SegmentSpan]) -> u64 {
+    spans.chunk_by(|a, b| a.segment_id == b.segment_id).count() as u64
+}
+
 /// What released and cut entries knew: it stands in the manifest, and nowhere else any more.
 fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest>, cuts: &Cuts) {
     let Some(manifest) = manifest else { return };
@@ -263,6 +292,7 @@ struct CoreRecovery<'a> {
     mode: RecoveryMode,
     core: u16,
     cuts: &'a Cuts,
+    holes: &'a Holes,
     chain: &'a Chain<'a>,
     release_position: u64,
     claims: Claims,

@@ -43,13 +43,16 @@ mod cuts;
 mod directory;
 mod entries;
 mod headers;
+mod holes;
 mod log;
 mod manifests;
 mod merge;
 mod proposal;
 mod read_ahead;
+mod repair;
 mod replay;
 mod report;
+mod resync;
 mod scan;
 mod segment_reader;
 mod state;
@@ -88,6 +91,10 @@ pub enum RecoveryMode {
     /// have taken, so that what is left is what there was at one point in time. For engines that
     /// would rather go on from an older state than stand still.
     PointInTime,
+    /// As the default, but what is damaged is passed over, and every core keeps what can be read:
+    /// for getting out of a log what there is. What is left may lack entries in its midst, and
+    /// hold others that would not be there without those.
+    Salvage,
 }
 
 #[cfg(doctest)]

@@ -104,7 +104,7 @@ pub fn recover_to(
     }
     let Inspection { manifests, log_id, strange_names, cores, .. } = inspection;
     let Manifests { slots, newest } = manifests;
-    let proposed = propose(storage, mode, target, newest, cores)?;
+    let proposed = propose(storage, mode, target, newest, &cores)?;
     let losses = proposed.proposal.as_ref().map(|it| it.losses.clone()).unwrap_or_default();
     let (cores, reports) = proposed.cores.into_iter().unzip();
     Ok(RecoveredLog {
@@ -151,7 +151,7 @@ impl Inspection {
         cores.find_map(|core| {
             let files = &core.files;
             let stops = |(id, error): &(u64, WalError)| {
-                mode != RecoveryMode::PointInTime
+                !matches!(mode, RecoveryMode::PointInTime | RecoveryMode::Salvage)
                     || !error.is_corrupt()
                     || files.not_files.contains(id)
             };

@@ -92,7 +92,7 @@ impl SegmentPlace {
             salt: span.salt,
             size_bytes: span.size_bytes,
             max_record_bytes: span.max_record_bytes,
-            base_position: span.base_position,
+            base_position: span.segment_base_position,
         }
     }
 

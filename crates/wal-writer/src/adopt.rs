@@ -21,7 +21,7 @@ pub(crate) fn adopt(storage: &dyn Storage, core: &RecoveredCore) -> Result<()> {
     let (Some(adoption), Some(span)) = (&core.adoption, core.spans.last()) else {
         return Ok(());
     };
-    let place = |position: u64| SEGMENT_HEADER_BYTES + (position - span.base_position);
+    let place = |position: u64| SEGMENT_HEADER_BYTES + (position - span.segment_base_position);
     let name = format!("{}/{}", CoreDirectory(core.core), SegmentFile(adoption.segment_id));
     let rewriting = Rewriting {
         path: storage.path().join(&name),

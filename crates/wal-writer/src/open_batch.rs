@@ -133,7 +133,10 @@ impl OpenBatch {
 
     /// The segments of the log, the last one ending at [`position`](Self::position).
     pub(crate) fn spans(&self) -> &Arc<Spans> {
-        self.spans.note_end(self.position, self.sequence);
+        // Where the segments of earlier openings end, recovery has said.
+        if self.segment.is_some() {
+            self.spans.note_end(self.position, self.sequence);
+        }
         &self.spans
     }
 
@@ -355,7 +358,7 @@ impl OpenBatch {
     pub(crate) fn begin_segment(&mut self, log: &CoreLog, prepared: Prepared) -> Arc<Segment> {
         let last_timestamp_ns = self.clock.last().unwrap_or(i64::MIN);
         let start = Start {
-            predecessor: self.spans().predecessor(),
+            predecessor: self.spans().predecessor(self.position),
             base_position: self.position,
             base_sequence: self.sequence,
             last_epoch: self.last_epoch,
@@ -368,6 +371,7 @@ impl OpenBatch {
             salt: segment.salt(),
             size_bytes: segment.size_bytes(),
             max_record_bytes: segment.max_record_bytes(),
+            segment_base_position: self.position,
             base_position: self.position,
             base_sequence: self.sequence,
             last_epoch: self.last_epoch,

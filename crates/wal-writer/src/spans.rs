@@ -27,12 +27,12 @@ impl Spans {
         self.lock().is_empty()
     }
 
-    /// What a segment that goes on at the noted end names as the one before.
-    pub(crate) fn predecessor(&self) -> Option<Predecessor> {
+    /// What a segment that begins at `end_position` names as the one before.
+    pub(crate) fn predecessor(&self, end_position: u64) -> Option<Predecessor> {
         self.lock().last().map(|span| Predecessor {
             segment_id: span.segment_id,
             salt: span.salt,
-            end_position: span.end_position,
+            end_position,
         })
     }
 
@@ -52,7 +52,10 @@ impl Spans {
     pub(crate) fn cut(&self, position: u64, sequence: u64) -> Vec<u64> {
         let mut spans = self.lock();
         let live = spans.partition_point(|span| span.base_position < position);
-        let dead = spans.drain(live..).map(|span| span.segment_id).collect();
+        let mut dead: Vec<u64> = spans.drain(live..).map(|span| span.segment_id).collect();
+        dead.dedup();
+        // A part of a segment may be dead, and the part before it not.
+        dead.retain(|&dead_id| spans.last().is_none_or(|last| last.segment_id != dead_id));
         if let Some(last) = spans.last_mut() {
             last.end_position = position;
             last.end_sequence = sequence;
@@ -65,12 +68,18 @@ impl Spans {
     /// it may be in memory alone.
     pub(crate) fn release_below(&self, position: u64, durable_position: u64) -> Vec<u64> {
         let mut spans = self.lock();
-        let released = spans.windows(2).take_while(|pair| match pair {
-            [span, next] => span.end_position <= position && next.base_position < durable_position,
+        let is_end = |pair: &[SegmentSpan]| match pair {
+            [span, next] => {
+                span.segment_id != next.segment_id
+                    && span.end_position <= position
+                    && next.base_position < durable_position
+            }
             _ => false,
-        });
-        let count = released.count();
-        spans.drain(..count).map(|span| span.segment_id).collect()
+        };
+        let count = spans.windows(2).rposition(is_end).map_or(0, |index| index + 1);
+        let mut released: Vec<u64> = spans.drain(..count).map(|span| span.segment_id).collect();
+        released.dedup();
+        released
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<SegmentSpan>> {
@@ -90,6 +99,7 @@ mod tests {
             salt: 0,
             size_bytes: 0,
             max_record_bytes: 0,
+            segment_base_position: bounds[0],
             base_position: bounds[0],
             base_sequence: 0,
             last_epoch: 0,
@@ -102,6 +112,20 @@ mod tests {
 
     fn ids(spans: &Spans) -> Vec<u64> {
         spans.all().iter().map(|span| span.segment_id).collect()
+    }
+
+    #[test]
+    fn a_segment_with_a_hole_goes_as_a_whole() {
+        let with_hole = || {
+            let spans = spans(&[0, 100, 200, 300]);
+            spans.lock()[1].segment_id = 1;
+            spans
+        };
+        assert!(with_hole().release_below(199, 300).is_empty());
+        assert_eq!(with_hole().release_below(200, 300), [1]);
+        assert_eq!(with_hole().cut(150, 0), [3]);
+        assert_eq!(with_hole().cut(100, 0), [3]);
+        assert_eq!(with_hole().cut(0, 0), [1, 3]);
     }
 
     #[test]
@@ -119,9 +143,9 @@ mod tests {
     fn a_cut_takes_what_begins_behind_it_and_ends_what_it_falls_into() {
         let spans = spans(&[0, 100, 200, 300]);
         assert_eq!(spans.cut(150, 7), [3]);
-        assert_eq!(spans.predecessor().map(|before| before.end_position), Some(150));
+        assert_eq!(spans.predecessor(150).map(|before| before.segment_id), Some(2));
         assert_eq!(spans.cut(100, 5), [2]);
         assert_eq!(spans.cut(0, 0), [1]);
-        assert!(spans.is_empty() && spans.predecessor().is_none());
+        assert!(spans.is_empty() && spans.predecessor(0).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use wal_format::CoreDirectory;
 use wal_storage::{Corruption, ProvenBy, Result, WalError};
 
-use super::{CoreRecovery, Failure, Found, SegmentSpan, Stopped};
+use super::{CoreRecovery, Failed, Failure, Found, SegmentSpan, Stopped};
 use crate::RecoveryMode;
 use crate::chain::Member;
 use crate::claims::search_marks;
@@ -37,16 +37,20 @@ impl CoreRecovery<'_> {
         mut stopped: Stopped,
         head: Option<&Member<'_>>,
     ) -> Result<Found, Failure> {
+        let failed = match head {
+            Some(head) => Failed::Records { segment_id: head.header.segment_id },
+            None => Failed::NoSegment,
+        };
         if stopped.at == At::Cut {
             self.check_cut_sequence(&stopped, &progress)
-                .map_err(|error| Failure::at(progress, error))?;
+                .map_err(|error| Failure::at(progress, failed, error))?;
         }
         let (following, begun) = self.look_into_following(&mut stopped, head)?;
         let evidence = self.evidence(&stopped, following);
         let (label, decision) = judge(&evidence);
         if decision == Decision::Error {
             let error = self.damage(&stopped, Some((label, following)));
-            return Err(Failure::at(progress, error));
+            return Err(Failure::at(progress, failed, error));
         }
         if let Some(segment_id) = begun {
             let name = segment_name(self.core, segment_id);

@@ -4,11 +4,12 @@ use wal_entry::EntryView;
 use wal_format::{BLOCK_BYTES, BatchEntries};
 use wal_storage::{Corruption, Result, WalError};
 
-use super::{CoreRecovery, Failure, Found, SegmentSpan, Stopped};
+use super::{CoreRecovery, Failed, Failure, Found, SegmentSpan, Stopped};
 use crate::chain::Member;
 use crate::claims::search_marks;
 use crate::committed::Committed;
 use crate::directory::segment_name;
+use crate::resync::first_order;
 use crate::scan::{Next, Problem, Progress, SegmentPlace, SegmentScan, Stop};
 use crate::verdict::{At, Decision, Following, judge};
 
@@ -28,23 +29,39 @@ impl CoreRecovery<'_> {
         let mut last = None;
         for member in &chain.members {
             let next = followers.next();
-            self.check_continues(member, &progress)
-                .map_err(|error| Failure::at(progress, error))?;
+            self.check_continues(member, &mut progress)?;
             progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
             let limit_position = match next {
                 Some(next) => next.start.base_position,
                 None => self.cuts.limit(member.header.segment_id),
             };
-            let (stop, mut scan) = self.scan(member, progress, limit_position)?;
-            progress = scan.progress();
-            spans.push(span(member, &progress));
-            if next.is_none() {
-                last = Some(self.stopped(&mut scan, stop, limit_position)?);
-            } else if stop != Stop::Limit {
-                return Err(Failure::at(progress, self.stopped_early(&scan, stop)));
+            loop {
+                let from = progress;
+                let (stop, mut scan) = self.scan(member, from, limit_position)?;
+                progress = scan.progress();
+                spans.push(span(member, &from, &progress));
+                if stop != Stop::Limit
+                    && let Some(behind) =
+                        self.behind_hole(member, next, &mut scan, limit_position)?
+                {
+                    progress = behind;
+                    if progress.position < limit_position {
+                        self.buffers = scan.into_buffers();
+                        continue;
+                    }
+                    if next.is_none() {
+                        last = Some(self.stopped_at_limit(&scan, limit_position));
+                    }
+                } else if next.is_none() {
+                    last = Some(self.stopped(&mut scan, stop, limit_position)?);
+                } else if stop != Stop::Limit {
+                    let error = self.stopped_early(&scan, stop);
+                    return Err(Failure::at(progress, in_records(member), error));
+                }
+                // Otherwise @G, or the seal's @F: the log goes on, whatever stands behind.
+                self.buffers = scan.into_buffers();
+                break;
             }
-            // Otherwise @G, or the seal's @F: the log goes on, whatever stands behind.
-            self.buffers = scan.into_buffers();
         }
         match (last, chain.members.last()) {
             (Some(stopped), Some(head)) => self.finish(spans, progress, stopped, Some(head)),
@@ -80,13 +97,60 @@ impl CoreRecovery<'_> {
         self.finish(Vec::new(), progress, stopped, None)
     }
 
+    /// How the log goes on behind the range accepted as lost at whose beginning the scan stopped;
+    /// `None` if there is none, or no entry begins where it ends.
+    fn behind_hole(
+        &self,
+        member: &Member<'_>,
+        next: Option<&Member<'_>>,
+        scan: &mut SegmentScan,
+        limit_position: u64,
+    ) -> Result<Option<Progress>> {
+        let (progress, segment_id) = (scan.progress(), member.header.segment_id);
+        let next_id = next.map(|next| next.header.segment_id);
+        let end = self.holes.end_of(segment_id, next_id, progress.position, limit_position);
+        let Some(position) = end else {
+            return Ok(None);
+        };
+        let next_sequence = match (next, self.cuts.deciding(segment_id)) {
+            _ if position < limit_position => {
+                let place = *scan.place();
+                let order = first_order(scan.cursor_mut(), &place, position)?;
+                order.map(|order| order.sequence)
+            }
+            (Some(next), _) => Some(next.start.base_sequence),
+            (None, Some(cut)) => Some(cut.sequence),
+            (None, None) => None,
+        };
+        Ok(next_sequence.map(|next_sequence| Progress { position, next_sequence, ..progress }))
+    }
+
+    /// The log was cut at the end of a range that was accepted as lost.
+    fn stopped_at_limit(&self, scan: &SegmentScan, limit_position: u64) -> Stopped {
+        Stopped {
+            place: *scan.place(),
+            position: limit_position,
+            at: At::Cut,
+            problem: Problem { what: "the log was cut here".to_owned(), bytes: 0 },
+            mark_is_behind: false,
+            written_end: limit_position,
+        }
+    }
+
     /// A segment goes on where the one before ended: in position, which the scan saw to, in
-    /// sequence, epoch and timestamp.
-    fn check_continues(&self, member: &Member<'_>, progress: &Progress) -> Result<()> {
+    /// sequence, epoch and timestamp. Behind a range accepted as lost, its start says the sequence.
+    fn check_continues(&self, member: &Member<'_>, progress: &mut Progress) -> Result<(), Failure> {
         let start = member.start;
+        let segment_id = member.header.segment_id;
+        let is_behind_hole = self.holes.before(segment_id, start.base_position).is_some();
+        if is_behind_hole && start.base_sequence > progress.next_sequence {
+            (progress.position, progress.next_sequence) =
+                (start.base_position, start.base_sequence);
+        }
         let broken = |field: &str, says: i128, expected: i128| {
             let what = format!("its start says {field} {says}, but the log before it {expected}");
-            Err(self.broken_start(member, what))
+            let error = self.broken_start(member, what);
+            Err(Failure::at(*progress, Failed::Start { segment_id }, error))
         };
         if start.base_sequence != progress.next_sequence {
             let (says, expected) = (start.base_sequence, progress.next_sequence);
@@ -248,20 +312,26 @@ fn note_commits_of_batch(payload: &[u8], committed: &mut Committed) {
     }
 }
 
-const fn span(member: &Member<'_>, end: &Progress) -> SegmentSpan {
+/// What a segment holds of the log between two places.
+const fn span(member: &Member<'_>, from: &Progress, end: &Progress) -> SegmentSpan {
     let Member { header, start } = member;
     SegmentSpan {
         segment_id: header.segment_id,
         salt: header.identity.salt,
         size_bytes: header.identity.size_bytes,
         max_record_bytes: header.identity.max_record_bytes,
-        base_position: start.base_position,
-        base_sequence: start.base_sequence,
-        last_epoch: start.last_epoch,
-        last_timestamp_ns: start.last_timestamp_ns,
+        segment_base_position: start.base_position,
+        base_position: from.position,
+        base_sequence: from.next_sequence,
+        last_epoch: from.last_epoch,
+        last_timestamp_ns: from.last_timestamp_ns,
         end_position: end.position,
         end_sequence: end.next_sequence,
     }
+}
+
+const fn in_records(member: &Member<'_>) -> Failed {
+    Failed::Records { segment_id: member.header.segment_id }
 }
 
 /// The position of the end of the block that the scan stands in; a whole block if it stands at
