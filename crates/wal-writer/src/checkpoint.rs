@@ -23,6 +23,7 @@ use crate::queue::{Goal, Wanted};
 use crate::shared_writer::SharedWriter;
 use crate::sync::{Instant, Mutex, MutexGuard};
 use crate::writer::CoreWalWriter;
+use crate::writers::CoreWriters;
 
 /// A checkpoint that is being made: an epoch that every core is about to leave.
 ///
@@ -231,6 +232,33 @@ impl CheckpointArrival {
     pub fn arrive_shared(&self, writer: &SharedWriter) -> Result<u64> {
         self.pending.check_is_of(writer.log())?;
         self.pending.arrive_in_seat(writer.log())
+    }
+
+    /// As [`arrive`](Self::arrive), for a program that has the writers of all cores in one hand.
+    /// Nothing is missing then but the durability of the barriers, for which
+    /// [`complete`](PendingCheckpoint::complete) waits, all cores side by side.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let storage = std::sync::Arc::new(wal_storage::OsStorage::create(directory.path().join("log"))?);
+    /// # use wal_writer::{CheckpointDetails, CoreSelection, LogOptions, Wal};
+    /// # let (wal, _) = Wal::open(storage, LogOptions::default(), CoreSelection::First(4))?;
+    /// let mut writers = wal.writers()?;
+    /// writers.writer(3)?.append_put(b"key", b"value")?;
+    ///
+    /// let pending = wal.begin_checkpoint(7)?;
+    /// pending.arrival().arrive_all(&mut writers)?;
+    /// // Now the application's own snapshot, durably, while the barriers are on their way.
+    /// pending.complete(CheckpointDetails::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`arrive`](Self::arrive), of the first core that fails; the others have arrived in any
+    /// case. Where a core could not for want of space, this may be called again when there is some.
+    pub fn arrive_all(&self, writers: &mut CoreWriters) -> Result<()> {
+        writers.on_each(|writer| self.arrive(writer).map(|_| ()))
     }
 
     /// The epoch that is closed.

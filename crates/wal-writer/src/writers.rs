@@ -8,7 +8,8 @@ use crate::queue::Goal;
 use crate::writer::CoreWalWriter;
 
 /// The writers of all cores of a log, for programs that append from one thread and for what
-/// concerns all cores at once.
+/// concerns all cores at once. A checkpoint takes them with
+/// [`arrive_all`](crate::CheckpointArrival::arrive_all).
 #[derive(Debug)]
 pub struct CoreWriters {
     writers: Vec<CoreWalWriter>,
@@ -152,7 +153,12 @@ impl CoreWriters {
         Ok(())
     }
 
-    fn on_each(&mut self, mut act: impl FnMut(&mut CoreWalWriter) -> Result<()>) -> Result<()> {
+    /// Does something with each writer, also behind one with which it failed, and returns the first
+    /// error.
+    pub(crate) fn on_each(
+        &mut self,
+        mut act: impl FnMut(&mut CoreWalWriter) -> Result<()>,
+    ) -> Result<()> {
         let mut result = Ok(());
         for writer in &mut self.writers {
             let done = act(writer);

@@ -9,12 +9,9 @@ use std::time::Duration;
 use wal_entry::Offsets;
 use wal_format::Checkpoint;
 use wal_recovery::{Recovery, RecoveryMode, recover, verify};
-use wal_sim::{CrashPlan, SimStorage};
+use wal_sim::{CrashPlan, Fault, OperationKind, SimStorage};
 use wal_storage::{Storage, WalError};
-use wal_writer::{
-    CheckpointDetails, CoreSelection, CoreWalWriter, CoreWriters, LogOptions, PendingCheckpoint,
-    Wal,
-};
+use wal_writer::{CheckpointDetails, CoreSelection, CoreWalWriter, CoreWriters, LogOptions, Wal};
 
 const SEGMENT_BYTES: u64 = 32 * 1024;
 
@@ -60,15 +57,9 @@ fn fill_all(writers: &mut CoreWriters, entries: u32) {
 /// All cores arrive, and the checkpoint is completed with what the commits say.
 fn checkpoint(wal: &Wal, writers: &mut CoreWriters, id: u64) {
     let pending = wal.begin_checkpoint(id).unwrap();
-    arrive_all(&pending, writers);
+    pending.arrival().arrive_all(writers).unwrap();
+    pending.wait_timeout(LONG).unwrap();
     pending.complete(CheckpointDetails::default()).unwrap();
-}
-
-fn arrive_all(pending: &PendingCheckpoint, writers: &mut CoreWriters) {
-    let arrival = pending.arrival();
-    for writer in writers.iter_mut() {
-        arrival.arrive(writer).unwrap();
-    }
 }
 
 fn segment_files(disk: &SimStorage) -> usize {
@@ -250,6 +241,80 @@ fn threads_that_share_a_core_arrive_together_and_once() {
 }
 
 #[test]
+fn writers_in_one_hand_arrive_with_one_call_each_behind_what_it_appended() {
+    let (disk, wal) = new_log(3);
+    let mut writers = wal.writers().unwrap();
+    writers.writer(0).unwrap().set_epoch(4).unwrap();
+    for writer in writers.iter_mut() {
+        writer.append_put(b"before", b"1").unwrap();
+    }
+    let pending = wal.begin_checkpoint(1).unwrap();
+    pending.arrival().arrive_all(&mut writers).unwrap();
+    for writer in writers.iter_mut() {
+        assert_eq!((writer.epoch(), writer.sequence()), (5, 2), "core {}", writer.core_id());
+    }
+    let behind_the_barriers = writers.positions();
+    fill_all(&mut writers, 1);
+    pending.complete(CheckpointDetails::default()).unwrap();
+    let counts = checkpoint_on(&disk).unwrap();
+    let places: Vec<u64> = counts.cores.iter().map(|place| place.position).collect();
+    assert_eq!((counts.epoch, places), (4, behind_the_barriers));
+}
+
+#[test]
+fn writers_in_one_hand_that_arrive_twice_log_one_barrier_each() {
+    let (_disk, wal) = new_log(3);
+    let mut writers = wal.writers().unwrap();
+    let pending = wal.begin_checkpoint(1).unwrap();
+    let arrival = pending.arrival();
+    arrival.arrive(writers.writer(1).unwrap()).unwrap();
+    for _ in 0..2 {
+        arrival.arrive_all(&mut writers).unwrap();
+        assert!(writers.iter_mut().all(|writer| writer.sequence() == 1));
+    }
+    pending.complete(CheckpointDetails::default()).unwrap();
+
+    let pending = wal.begin_checkpoint(2).unwrap();
+    let arrival = pending.arrival();
+    drop(pending);
+    let refused = arrival.arrive_all(&mut writers).unwrap_err();
+    assert!(matches!(refused, WalError::CheckpointRefused { id: 2, .. }), "{refused}");
+    assert!(writers.iter_mut().all(|writer| writer.sequence() == 1), "nothing was logged");
+}
+
+#[test]
+fn where_one_core_is_poisoned_the_others_arrive_and_the_checkpoint_before_counts() {
+    let (disk, wal) = new_log(3);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 3);
+    checkpoint(&wal, &mut writers, 1);
+    fill_all(&mut writers, 3);
+    disk.run_jobs();
+    let pending = wal.begin_checkpoint(2).unwrap();
+    let poisoned = writers.writer(1).unwrap();
+    poisoned.append_put(b"key", b"not acked").unwrap();
+    disk.inject(Fault::on(OperationKind::Write));
+    poisoned.sync().unwrap_err();
+
+    let told = pending.arrival().arrive_all(&mut writers).unwrap_err();
+    assert!(matches!(told, WalError::Poisoned { core: 1, .. }), "{told}");
+    disk.run_jobs();
+    assert_eq!(pending.missing(), [1]);
+    assert_eq!(writers.writer(2).unwrap().epoch(), 2, "behind its barrier");
+    let told = pending.complete(CheckpointDetails::default()).unwrap_err();
+    assert!(matches!(told, WalError::Poisoned { core: 1, .. }), "{told}");
+
+    // The way on is to open the log again: nothing that was acked is gone, and what was not may be
+    // there.
+    drop(writers);
+    wal.close().unwrap_err();
+    let (wal, recovery) = open(&disk, 3);
+    assert_eq!(wal.last_checkpoint().unwrap().id, 1);
+    assert!((9..=10).contains(&replayed(&recovery)), "{}", replayed(&recovery));
+    checkpoint(&wal, &mut wal.writers().unwrap(), 3);
+}
+
+#[test]
 fn there_is_one_checkpoint_at_a_time_and_a_dropped_one_leaves_nothing_but_barriers() {
     let (disk, wal) = new_log(1);
     let mut writer = wal.writer(0).unwrap();
@@ -290,7 +355,7 @@ fn a_core_that_is_cut_after_it_arrived_spoils_the_checkpoint_and_a_later_cut_bel
     let middle = writers.positions();
     fill_all(&mut writers, 10);
     let pending = wal.begin_checkpoint(1).unwrap();
-    arrive_all(&pending, &mut writers);
+    pending.arrival().arrive_all(&mut writers).unwrap();
     writers.writer(1).unwrap().truncate(middle[1]).unwrap();
     let refused = pending.complete(CheckpointDetails::default()).unwrap_err();
     assert!(refused.to_string().contains("core 1 was cut"), "{refused}");
@@ -318,7 +383,7 @@ fn offsets_are_gathered_from_the_commits_before_the_barriers_of_all_cores() {
     commit(&mut writers, 0, "b", 1, 110);
     commit(&mut writers, 1, "c", 5, 90);
     let pending = wal.begin_checkpoint(1).unwrap();
-    arrive_all(&pending, &mut writers);
+    pending.arrival().arrive_all(&mut writers).unwrap();
     commit(&mut writers, 0, "a", 99, 400);
     pending.complete(CheckpointDetails::default()).unwrap();
     let first = wal.last_checkpoint().unwrap();
@@ -339,7 +404,7 @@ fn offsets_are_gathered_from_the_commits_before_the_barriers_of_all_cores() {
     // What is given is taken as it is, and what was committed before it does not come back.
     let source_offsets = Some(Offsets::try_from_pairs([("a", 3)]).unwrap());
     let pending = wal.begin_checkpoint(3).unwrap();
-    arrive_all(&pending, &mut writers);
+    pending.arrival().arrive_all(&mut writers).unwrap();
     pending.complete(CheckpointDetails { source_offsets, watermark: Some(7) }).unwrap();
     assert_eq!(sources(&wal.last_checkpoint().unwrap()), [("a", 3)]);
     checkpoint(&wal, &mut writers, 4);
@@ -509,7 +574,7 @@ fn a_checkpoint_is_not_completed_behind_the_back_of_whoever_opened_the_log_since
     let (disk, wal) = new_log(1);
     let mut writers = wal.writers().unwrap();
     let pending = wal.begin_checkpoint(1).unwrap();
-    arrive_all(&pending, &mut writers);
+    pending.arrival().arrive_all(&mut writers).unwrap();
     pending.wait().unwrap();
     drop(writers);
     wal.close().unwrap();
