@@ -111,6 +111,7 @@ pub(crate) enum WithTicket {
 pub(crate) enum Together {
     Sync,
     Barrier,
+    Checkpoint,
     Truncate,
     Reset,
 }
@@ -402,6 +403,7 @@ impl Kind {
                     Together::Sync,
                     Together::Sync,
                     Together::Barrier,
+                    Together::Checkpoint,
                     Together::Truncate,
                     Together::Reset,
                 ]),

@@ -142,7 +142,8 @@ impl LogShared {
         }
         let cores = self.cores();
         for release in self.manifest().releases {
-            let position = release.position.min(self.pins.lowest(release.core));
+            let Some(unpinned) = self.pins.unpinned_below(release.core) else { continue };
+            let position = release.position.min(unpinned);
             if let Some(core) = cores.iter().find(|core| core.core == release.core) {
                 let durable_position = core.queue.durable_position();
                 let released = core.spans.release_below(position, durable_position);
@@ -179,11 +180,12 @@ impl Pins {
         self.lock().iter().map(|pinned| pinned.report()).collect()
     }
 
-    /// The lowest position that is pinned on a core; beyond all if nothing is.
-    fn lowest(&self, core: u16) -> u64 {
+    /// Up to where nothing is pinned on a core; `None` if all of it is. That is not the same as up
+    /// to 0, where a segment may end that has nothing in it.
+    fn unpinned_below(&self, core: u16) -> Option<u64> {
         let pins = self.lock();
-        let positions = pins.iter().map(|pinned| pinned.positions().get(&core).copied());
-        positions.map(Option::unwrap_or_default).min().unwrap_or(u64::MAX)
+        let mut positions = pins.iter().map(|pinned| pinned.positions().get(&core).copied());
+        positions.try_fold(u64::MAX, |lowest, position| Some(lowest.min(position?)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Pinned>>> {

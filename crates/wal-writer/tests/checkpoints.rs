@@ -449,6 +449,32 @@ fn what_is_pinned_stays_until_it_is_let_go_and_the_pins_are_listed() {
     assert_eq!((live(), wal.pins()), (1, Vec::new()));
 }
 
+/// Found by the explorer: what ends at position 0 lay below a pin that was never moved.
+#[test]
+fn a_pin_keeps_a_segment_at_the_start_of_the_log_that_has_nothing_in_it() {
+    let (disk, wal) = new_log(1);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 1);
+    writers.reset().unwrap();
+    drop(writers);
+    wal.close().unwrap();
+
+    let (wal, recovery) = open(&disk, 1);
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 1);
+    disk.run_jobs();
+    let live = || wal.disk_usage().unwrap().cores[0].live_segments;
+    assert_eq!(live(), 2, "what the reset began is empty");
+    let pin = wal.pin("backup");
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    assert_eq!(live(), 2);
+    pin.advance(0, 0);
+    disk.run_jobs();
+    assert_eq!(live(), 1);
+}
+
 #[test]
 fn a_replay_under_way_reads_on_what_a_checkpoint_would_give_back() {
     let (disk, wal) = new_log(1);

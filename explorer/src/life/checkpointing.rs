@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wal_entry::WalOperation;
 use wal_storage::WalError;
-use wal_writer::{CheckpointArrival, CheckpointDetails, PendingCheckpoint};
+use wal_writer::{CheckpointArrival, CheckpointDetails, CoreWriters, PendingCheckpoint};
 
 use super::Life;
 use crate::Checked;
@@ -17,15 +17,8 @@ impl Life<'_> {
         if !self.open_cores.iter().all(is_out) {
             return Ok(());
         }
-        let Some(wal) = &self.wal else {
+        let Some(pending) = self.begin_checkpoint()? else {
             return Ok(());
-        };
-        let id = self.random.next();
-        let (epoch, begun) = (wal.epoch(), wal.begin_checkpoint(id));
-        let pending = match begun {
-            Ok(pending) if pending.epoch() == epoch => pending,
-            Ok(pending) => return Err(format!("epoch {epoch} was to be closed, not {pending:?}")),
-            Err(error) => return self.excuse(&error),
         };
         let has_arrived = self.arrive_everywhere(&pending.arrival(), how)?;
         self.called(&[])?;
@@ -36,6 +29,40 @@ impl Life<'_> {
             }
             HowCheckpointed::Whole if !has_arrived => Ok(()),
             HowCheckpointed::Whole => self.complete(pending),
+        }
+    }
+
+    /// With all writers in one hand.
+    pub(super) fn checkpoint_together(&mut self, all: &mut CoreWriters) -> Checked {
+        let Some(pending) = self.begin_checkpoint()? else {
+            return Ok(());
+        };
+        let arrived = pending.arrival().arrive_all(all);
+        self.barriers_were_logged(all, pending.epoch())?;
+        self.called(&[])?;
+        match arrived {
+            Ok(()) => {
+                for writer in all.iter_mut() {
+                    let core = writer.core_id();
+                    let end = self.oracle.core(core).end();
+                    self.submitted.insert(core, end);
+                }
+                self.complete(pending)
+            }
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    fn begin_checkpoint(&mut self) -> Checked<Option<PendingCheckpoint>> {
+        let Some(wal) = &self.wal else {
+            return Ok(None);
+        };
+        let id = self.random.next();
+        let (epoch, begun) = (wal.epoch(), wal.begin_checkpoint(id));
+        match begun {
+            Ok(pending) if pending.epoch() == epoch => Ok(Some(pending)),
+            Ok(pending) => Err(format!("epoch {epoch} was to be closed, not {pending:?}")),
+            Err(error) => self.excuse(&error).map(|()| None),
         }
     }
 

@@ -93,6 +93,7 @@ impl Life<'_> {
                 Err(error) => self.excuse(&error),
             },
             Together::Barrier => self.barriers(all),
+            Together::Checkpoint => self.checkpoint_together(all),
             Together::Truncate => {
                 let to: Vec<Acked> = cores.iter().map(|&core| self.boundary(core, pick)).collect();
                 let positions: Vec<u64> = to.iter().map(|to| to.position).collect();
@@ -110,6 +111,16 @@ impl Life<'_> {
     fn barriers(&mut self, all: &mut CoreWriters) -> Checked {
         let epoch = all.iter_mut().map(|writer| writer.epoch()).max().unwrap_or(0);
         let done = all.append_epoch_barrier();
+        self.barriers_were_logged(all, epoch)?;
+        match done {
+            Ok(next) if next == epoch + 1 => Ok(()),
+            Ok(next) => Err(format!("behind the barriers of epoch {epoch} begins {next}")),
+            Err(error) => self.excuse(&error),
+        }
+    }
+
+    /// On the cores that have gone on: others may have failed.
+    pub(super) fn barriers_were_logged(&mut self, all: &mut CoreWriters, epoch: u64) -> Checked {
         for writer in all.iter_mut() {
             let core = writer.core_id();
             if writer.sequence() > self.oracle.core(core).sequence() {
@@ -119,11 +130,7 @@ impl Life<'_> {
                 self.appended(core, vec![operation], epoch, None, record)?;
             }
         }
-        match done {
-            Ok(next) if next == epoch + 1 => Ok(()),
-            Ok(next) => Err(format!("behind the barriers of epoch {epoch} begins {next}")),
-            Err(error) => self.excuse(&error),
-        }
+        Ok(())
     }
 
     /// Some record boundary of the log, most often near its end.
