@@ -58,8 +58,9 @@ pub use wal_writer::{
     Synced, SyncedWatch, Wal, WriteBatch,
 };
 
-/// Compiles and runs the examples of both READMEs.
+/// Compiles and runs the examples of both READMEs and of the documents that have some.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../README.md")]
-struct ReadmeDoctests;
+#[doc = include_str!("../../../docs/migrating-from-laminardb.md")]
+struct DocumentDoctests;
