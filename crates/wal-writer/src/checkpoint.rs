@@ -18,6 +18,7 @@ use crate::bell::BellKey;
 use crate::block_on::block_on;
 use crate::core_log::{CoreLog, LogShared};
 use crate::lead::lead_all_to;
+use crate::observer::Observer;
 use crate::open_batch::{OpenBatch, record_bytes};
 use crate::queue::{Goal, Wanted};
 use crate::shared_writer::SharedWriter;
@@ -149,6 +150,10 @@ impl PendingCheckpoint {
         }
         pending.shared.bell.ring();
         pending.shared.release_segments();
+        if let Some(began) = pending.began {
+            let took = pending.shared.storage.now().saturating_sub(began);
+            pending.shared.observer.checkpointed(pending.id, pending.epoch, took);
+        }
         Ok(())
     }
 
@@ -296,6 +301,7 @@ pub(crate) fn begin(
     let pending = Arc::new(Pending {
         id,
         epoch: shared.highest_epoch.get(),
+        began: Observer::IS_ON.then(|| shared.storage.now()),
         shared: Arc::clone(shared),
         members: members.to_vec(),
         state: Mutex::new(State { is_over: false, arrived: BTreeMap::new() }),
@@ -341,6 +347,8 @@ impl OpenCheckpoint {
 pub(crate) struct Pending {
     id: u64,
     epoch: u64,
+    /// If somebody wants to know how long it takes.
+    began: Option<Duration>,
     shared: Arc<LogShared>,
     members: Vec<Arc<CoreLog>>,
     state: Mutex<State>,

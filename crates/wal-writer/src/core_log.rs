@@ -18,7 +18,7 @@ use crate::device::Device;
 use crate::directory_hold::{DirectoryHold, Held};
 use crate::epochs::{Barriers, HighestEpoch};
 use crate::manifest_store::ManifestStore;
-use crate::observer::{Observer, Stall};
+use crate::observer::{LogObserver, Observer, Stall};
 use crate::open_batch::OpenBatch;
 use crate::options::LogOptions;
 use crate::queue::{Goal, Queue, Turn, Wanted};
@@ -37,6 +37,7 @@ pub(crate) struct LogShared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: LogOptions,
     pub(crate) log_id: LogId,
+    pub(crate) observer: LogObserver,
     pub(crate) committer: Committer,
     manifest: ManifestStore,
     /// Held while what was recovered may still be replayed from its files.
@@ -93,6 +94,7 @@ impl LogShared {
             storage,
             options,
             log_id,
+            observer: LogObserver::new(),
             committer: Committer::new(log.clone()),
             manifest,
             replay_pin,
@@ -183,6 +185,7 @@ impl CoreLog {
             vouch_is_scheduled: AtomicBool::new(false),
         });
         shared.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&log));
+        log.observe_live();
         log
     }
 
@@ -317,6 +320,13 @@ impl CoreLog {
         self.segments.restart_growth();
         self.prepare_ahead();
         Ok(prepared)
+    }
+
+    /// The segments that hold the log are others now.
+    pub(crate) fn observe_live(&self) {
+        if Observer::IS_ON {
+            self.spans.with_live(|segments, bytes| self.observer.live(segments, bytes));
+        }
     }
 
     /// Has the background get the next segment ready.

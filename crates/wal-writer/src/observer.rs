@@ -16,6 +16,13 @@ pub(crate) struct Observer {
     metrics: metrics::Metrics,
 }
 
+/// Watches what concerns all cores of a log.
+#[derive(Debug)]
+pub(crate) struct LogObserver {
+    #[cfg(feature = "metrics")]
+    metrics: metrics::LogMetrics,
+}
+
 /// What an append had to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stall {
@@ -85,6 +92,22 @@ impl Observer {
         let _ = (segment_id, size_bytes, is_recycled);
     }
 
+    /// So many segments of such sizes together hold the log now.
+    pub(crate) fn live(&self, segments: u64, bytes: u64) {
+        #[cfg(feature = "metrics")]
+        self.metrics.live(segments, bytes);
+        let _ = (segments, bytes);
+    }
+
+    /// Segments behind a checkpoint are given back.
+    pub(crate) fn released(&self, segments: usize) {
+        #[cfg(feature = "metrics")]
+        self.metrics.released(segments);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(core = self.core, segments, "segments given back");
+        let _ = segments;
+    }
+
     /// The log is poisoned.
     pub(crate) fn poisoned(&self, cause: &WalError) {
         #[cfg(feature = "metrics")]
@@ -95,13 +118,33 @@ impl Observer {
     }
 }
 
+impl LogObserver {
+    /// Metrics go to the recorder that is installed by now.
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            metrics: metrics::LogMetrics::new(),
+        }
+    }
+
+    /// A checkpoint counts, so long after it was begun.
+    pub(crate) fn checkpointed(&self, id: u64, epoch: u64, took: Duration) {
+        #[cfg(feature = "metrics")]
+        self.metrics.checkpointed(took);
+        #[cfg(feature = "tracing")]
+        tracing::info!(id, epoch, ?took, "checkpoint complete");
+        let _ = (id, epoch, took);
+    }
+}
+
 #[cfg(feature = "metrics")]
 mod metrics {
     use std::fmt;
     use std::time::Duration;
 
     use metrics::{
-        Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram,
+        Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge,
+        describe_histogram, gauge, histogram,
     };
 
     use super::Stall;
@@ -115,6 +158,11 @@ mod metrics {
     const STALLS: &str = "laminar_wal_stalls_total";
     const ROTATIONS: &str = "laminar_wal_rotations_total";
     const SEGMENTS_PREPARED: &str = "laminar_wal_segments_prepared_total";
+    const SEGMENTS_RELEASED: &str = "laminar_wal_segments_released_total";
+    const LIVE_SEGMENTS: &str = "laminar_wal_live_segments";
+    const LIVE_BYTES: &str = "laminar_wal_live_bytes";
+    const CHECKPOINTS: &str = "laminar_wal_checkpoints_total";
+    const CHECKPOINT_SECONDS: &str = "laminar_wal_checkpoint_seconds";
     const POISONED: &str = "laminar_wal_poisoned_total";
 
     /// One core's metrics, looked up once.
@@ -130,6 +178,9 @@ mod metrics {
         rotations: Counter,
         prepared_new: Counter,
         prepared_recycled: Counter,
+        released: Counter,
+        live_segments: Gauge,
+        live_bytes: Gauge,
         poisoned: Counter,
     }
 
@@ -139,6 +190,7 @@ mod metrics {
             let core = core.to_string();
             let plain = |name: &'static str| counter!(name, "core" => core.clone());
             let sizes = |name: &'static str| histogram!(name, "core" => core.clone());
+            let levels = |name: &'static str| gauge!(name, "core" => core.clone());
             let stalls = |kind| counter!(STALLS, "core" => core.clone(), "waits_for" => kind);
             let prepared =
                 |from| counter!(SEGMENTS_PREPARED, "core" => core.clone(), "from" => from);
@@ -154,6 +206,9 @@ mod metrics {
                 rotations: plain(ROTATIONS),
                 prepared_new: prepared("new"),
                 prepared_recycled: prepared("recycled"),
+                released: plain(SEGMENTS_RELEASED),
+                live_segments: levels(LIVE_SEGMENTS),
+                live_bytes: levels(LIVE_BYTES),
                 poisoned: plain(POISONED),
             }
         }
@@ -186,8 +241,44 @@ mod metrics {
             prepared.increment(1);
         }
 
+        pub(super) fn released(&self, segments: usize) {
+            self.released.increment(segments as u64);
+        }
+
+        pub(super) fn live(&self, segments: u64, bytes: u64) {
+            self.live_segments.set(approximate(segments));
+            self.live_bytes.set(approximate(bytes));
+        }
+
         pub(super) fn poisoned(&self) {
             self.poisoned.increment(1);
+        }
+    }
+
+    /// Metrics of a whole log, looked up once.
+    pub(super) struct LogMetrics {
+        checkpoints: Counter,
+        checkpoint_seconds: Histogram,
+    }
+
+    impl LogMetrics {
+        pub(super) fn new() -> Self {
+            describe();
+            Self {
+                checkpoints: counter!(CHECKPOINTS),
+                checkpoint_seconds: histogram!(CHECKPOINT_SECONDS),
+            }
+        }
+
+        pub(super) fn checkpointed(&self, took: Duration) {
+            self.checkpoints.increment(1);
+            self.checkpoint_seconds.record(took.as_secs_f64());
+        }
+    }
+
+    impl fmt::Debug for LogMetrics {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("LogMetrics").finish_non_exhaustive()
         }
     }
 
@@ -207,10 +298,15 @@ mod metrics {
         describe_counter!(STALLS, Unit::Count, "Appends that had to wait");
         describe_counter!(ROTATIONS, Unit::Count, "Times that the log went on in a new segment");
         describe_counter!(SEGMENTS_PREPARED, Unit::Count, "Segments made ready ahead");
+        describe_counter!(SEGMENTS_RELEASED, Unit::Count, "Segments given back by checkpoints");
+        describe_gauge!(LIVE_SEGMENTS, Unit::Count, "Segments that hold the log");
+        describe_gauge!(LIVE_BYTES, Unit::Bytes, "Sizes of the segments that hold the log");
+        describe_counter!(CHECKPOINTS, Unit::Count, "Checkpoints that were completed");
+        describe_histogram!(CHECKPOINT_SECONDS, Unit::Seconds, "From its begin until it counts");
         describe_counter!(POISONED, Unit::Count, "Logs that a failed write or sync ended");
     }
 
-    /// A histogram's value; exact up to 2^53.
+    /// A number as recorders take it; exact up to 2^53.
     #[expect(clippy::cast_precision_loss, reason = "nobody counts so far")]
     fn approximate(number: u64) -> f64 {
         number as f64

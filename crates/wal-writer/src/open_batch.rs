@@ -379,6 +379,7 @@ impl OpenBatch {
             end_position: self.position,
             end_sequence: self.sequence,
         });
+        log.observe_live();
         self.segment = Some(Arc::clone(&segment));
         self.syncs_in_segment = 0;
         segment

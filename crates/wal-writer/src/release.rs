@@ -148,6 +148,8 @@ impl LogShared {
                 let durable_position = core.queue.durable_position();
                 let released = core.spans.release_below(position, durable_position);
                 if !released.is_empty() {
+                    core.observer.released(released.len());
+                    core.observe_live();
                     core.recycle(released);
                 }
             }

@@ -23,6 +23,12 @@ impl Spans {
         self.lock().clone()
     }
 
+    /// Tells how many they are, and their sizes together: of two who tell, the later one is right.
+    pub(crate) fn with_live(&self, tell: impl FnOnce(u64, u64)) {
+        let spans = self.lock();
+        tell(spans.len() as u64, spans.iter().map(|span| span.size_bytes).sum());
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
