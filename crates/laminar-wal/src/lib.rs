@@ -27,11 +27,13 @@
 //! # Where to read on
 //!
 //! - [`WalOptions`] opens a log, [`Wal`] hands out its writers, [`CoreWalWriter`] appends.
+//! - [`Wal::begin_checkpoint`] begins a [`PendingCheckpoint`]: completed, it gives space back.
 //! - [`Recovery`] replays, [`RecoveryReport`] says what was found.
 //! - [`read()`] and [`verify`] look at a log without touching it.
 //! - [`WalError`] is every way in which any of it can fail.
 //! - In the repository: `docs/ARCHITECTURE.md` for the promises, `docs/durability.md` for what
-//!   survives what, `docs/format.md` for the bytes.
+//!   survives what, `docs/format.md` for the bytes, `docs/operations.md` for who operates a log; and
+//!   `examples/stream_engine` for an engine that makes checkpoints and comes back from them.
 
 mod options;
 mod reading;
