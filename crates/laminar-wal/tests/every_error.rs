@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use laminar_wal::{CheckpointDetails, CoreWalWriter, Storage, Wal, WalEntry, WalError, WalOptions};
+use laminar_wal::{
+    CheckpointDetails, CoreWalWriter, RecoveryTarget, Storage, Wal, WalEntry, WalError, WalOptions,
+};
 use wal_format::Manifest;
 use wal_sim::{Fault, OperationKind, SimStorage};
 
@@ -57,6 +59,7 @@ fn all_errors() -> Vec<WalError> {
         foreign_log(),
         unsupported_version(),
         manifest_lost(),
+        not_accepted(),
         io(),
         poisoned(),
         corrupt(),
@@ -192,6 +195,12 @@ fn manifest_lost() -> WalError {
     disk.delete("MANIFEST.0").unwrap();
     disk.delete("MANIFEST.1").unwrap();
     options(&disk).open().unwrap_err()
+}
+
+fn not_accepted() -> WalError {
+    let disk = SimStorage::new(1);
+    closed_log(&disk);
+    options(&disk).recovery_target(RecoveryTarget::Timestamp(0)).open().unwrap_err()
 }
 
 fn io() -> WalError {

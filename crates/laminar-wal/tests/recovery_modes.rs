@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use laminar_wal::{
     CheckpointDetails, CoreWriters, PendingRecovery, RecoveryMode, RecoveryTarget, Wal, WalEntry,
-    WalError, WalOperation, WalOptions,
+    WalError, WalOperation, WalOptions, WriteBatch,
 };
 use wal_sim::{CrashPlan, SimStorage};
 
@@ -177,6 +177,68 @@ fn the_last_complete_epoch_is_the_last_one_that_every_core_has_left() {
     let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::LastCompleteEpoch);
     assert_eq!(kept_of(&pending), log.entries);
     assert!(pending.losses().is_empty());
+}
+
+#[test]
+fn an_atomic_batch_is_kept_whole_or_not_at_all() {
+    let disk = SimStorage::new(6);
+    let (wal, _) = options(&disk).cores(1).open().unwrap();
+    let mut writer = wal.writer(0).unwrap();
+    writer.append_put(b"before", b"").unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(b"one", b"").put(b"two", b"").put(b"three", b"");
+    writer.append_batch(&batch).unwrap();
+    writer.close().unwrap();
+    wal.close().unwrap();
+    let log = options(&disk).cores(1).open().unwrap().1.entries().unwrap();
+    let kept_up_to = |entry: &WalEntry| {
+        let target = RecoveryTarget::Timestamp(entry.timestamp_ns);
+        kept_of(&options(&disk).cores(1).recovery_target(target).recover().unwrap()).len()
+    };
+    assert!(log.is_sorted_by(|a, b| a.timestamp_ns < b.timestamp_ns));
+    assert_eq!(log.iter().map(kept_up_to).collect::<Vec<_>>(), [1, 1, 1, 4]);
+}
+
+#[test]
+fn an_epoch_is_asked_of_the_cores_that_took_part_in_it_and_still_log() {
+    let disk = SimStorage::new(5);
+    let mut puts = 0_u8;
+    // Opens for so many cores, puts on each, and leaves the epoch on the first ones of them.
+    let mut run = |cores: u16, leaving: u16| {
+        let (wal, _) = options(&disk).cores(cores).open().unwrap();
+        let mut writers = wal.writers().unwrap();
+        let epoch = wal.epoch();
+        for writer in writers.iter_mut() {
+            puts += 1;
+            writer.append_put(&[puts], b"").unwrap();
+            if writer.core_id() < leaving {
+                writer.append_epoch_barrier().unwrap();
+            }
+        }
+        close(wal, writers);
+        epoch
+    };
+    let complete = |cores: u16| {
+        let target = RecoveryTarget::LastCompleteEpoch;
+        let pending = options(&disk).cores(cores).recovery_target(target).recover().unwrap();
+        let last = kept_of(&pending).last().map(|entry| entry.epoch);
+        last.filter(|_| !pending.losses().is_empty())
+    };
+    let both = run(2, 2);
+    run(2, 1);
+    assert_eq!(complete(2), Some(both));
+    // Two more cores, which have not left any epoch yet, and were not there before.
+    let four = run(4, 0);
+    assert_eq!(complete(4), Some(both));
+    let four = run(4, 4).max(four);
+    assert_eq!(complete(4), None, "epoch {four} is complete, and the last one");
+    run(4, 3);
+    assert_eq!(complete(4), Some(four));
+    // Of four, two log no more.
+    let two = run(2, 2);
+    assert_eq!(complete(2), None, "epoch {two} is complete, and the last one");
+    run(2, 0);
+    assert_eq!(complete(2), Some(two));
 }
 
 #[test]

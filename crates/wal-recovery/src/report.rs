@@ -110,26 +110,26 @@ pub enum EndingKind {
     /// Closed cleanly, exactly here: nothing was lost.
     Closed,
     /// Not closed; but a vouch slot or the manifest says that the log was durable exactly up to
-    /// here. What may be missing is a batch that was acked after that, and of which damage left
-    /// no trace.
+    /// here. What may be missing is a commit that came after that, and of which damage left no
+    /// trace.
     Proven,
     /// Not closed, and nothing proves the last entries or that there were no more: had damage hit
-    /// the newest acked batch within a second of the crash, it would look like this.
+    /// the newest commit within a second of the crash, it would look like this.
     Unproven,
     /// Something unfinished was dropped.
     Torn {
         /// How much, at least: nobody can say where a torn write was meant to end.
         dropped_bytes_at_least: u64,
-        /// The core was not closed, so the dropped bytes may have been its newest acked batch,
-        /// damaged within a second of the crash.
+        /// The core was not closed, so the dropped bytes may have been its newest commit, damaged
+        /// within a second of the crash.
         unproven: bool,
     },
 }
 
 impl Ending {
-    /// Whether the blind spot of promise 3 concerns this end: damage in what the newest
-    /// commit made durable would look the same. All but closed and empty logs, and torn ends of closed
-    /// ones; of a proven end, what may be missing came behind what is proven.
+    /// Whether the blind spot of promise 3 concerns this end: damage in what the newest commit made
+    /// durable would look the same. Not so where a core was closed, or nothing was ever written. Of a
+    /// proven end, what may be missing came behind what is proven.
     #[must_use]
     pub const fn is_unproven(&self) -> bool {
         matches!(
