@@ -59,6 +59,14 @@ pub struct Checkpoint {
     pub watermark: Option<i64>,
 }
 
+impl Checkpoint {
+    /// Where it stands on a core; `None` of a core that was no member.
+    #[must_use]
+    pub fn place(&self, core: u16) -> Option<&CheckpointCore> {
+        self.cores.iter().find(|place| place.core == core)
+    }
+}
+
 /// Where a checkpoint stands on one core: behind the barrier of its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointCore {
@@ -199,6 +207,21 @@ impl Manifest {
             .ok_or_else(|| field("body ends or breaks off at byte", body.at as u64))?;
         manifest.check().map_err(|(name, value)| field(name, value))?;
         Ok(manifest)
+    }
+
+    /// What has been released of a core.
+    #[must_use]
+    pub fn release(&self, core: u16) -> Option<&Release> {
+        self.releases.iter().find(|release| release.core == core)
+    }
+
+    /// Up to where a core's log lies behind the checkpoint, or was released: nothing below is needed
+    /// or can be counted on. A checkpoint may be gone; what it released stays so.
+    #[must_use]
+    pub fn checkpointed_position(&self, core: u16) -> u64 {
+        let place = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.place(core));
+        let place = place.map(|place| place.position);
+        place.max(self.release(core).map(|release| release.position)).unwrap_or(0)
     }
 
     /// Adds a cut that is newer than all of them, and forgets those that it makes redundant: for
@@ -507,6 +530,18 @@ mod tests {
                 segment_id: 2,
             }],
         }
+    }
+
+    #[test]
+    fn a_core_is_checkpointed_up_to_its_place_or_what_was_released() {
+        let mut log = manifest();
+        assert_eq!([0, 1, 2, 3].map(|core| log.checkpointed_position(core)), [4096, 0, 0, 0]);
+        log.releases[0].position = 8192;
+        assert_eq!(log.checkpointed_position(0), 8192);
+        log.checkpoint = None;
+        assert_eq!(log.checkpointed_position(0), 8192);
+        assert_eq!(log.release(2).map(|release| release.position), Some(0));
+        assert_eq!(log.release(1), None);
     }
 
     #[test]

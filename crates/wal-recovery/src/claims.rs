@@ -64,14 +64,12 @@ impl Claims {
 
     /// What the manifest says of this core: checkpoint, release, newest cut.
     pub(crate) fn add_manifest(&mut self, core: u16, manifest: Option<&Manifest>, cuts: &Cuts) {
-        let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
-        if let Some(checkpoint) = checkpoint {
-            for place in checkpoint.cores.iter().filter(|place| place.core == core) {
-                self.add(place.position, Witness::Checkpoint { id: checkpoint.id });
-            }
+        if let Some(checkpoint) = manifest.and_then(|manifest| manifest.checkpoint.as_ref())
+            && let Some(place) = checkpoint.place(core)
+        {
+            self.add(place.position, Witness::Checkpoint { id: checkpoint.id });
         }
-        let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
-        for release in releases.iter().filter(|release| release.core == core) {
+        if let Some(release) = manifest.and_then(|manifest| manifest.release(core)) {
             self.add(release.position, Witness::Release);
         }
         if let Some(cut) = cuts.newest() {

@@ -184,8 +184,7 @@ pub(crate) fn recover(
     headers: &Headers,
 ) -> Result<(RecoveredCore, CoreReport), Failure> {
     let cuts = Cuts::of_core(core, manifest);
-    let releases = manifest.map_or(&[][..], |manifest| &manifest.releases);
-    let release = releases.iter().find(|release| release.core == core);
+    let release = manifest.and_then(|manifest| manifest.release(core));
     let release_position = release.map_or(0, |release| release.position);
     let holes = Holes::of_core(core, manifest);
     let chain = chain::build(storage, headers, &cuts, &holes, release_position)?;
@@ -209,8 +208,7 @@ pub(crate) fn recover(
     };
     let mut found = recovery.run()?;
     let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
-    let place = checkpoint.and_then(|checkpoint| checkpoint.cores.iter().find(|p| p.core == core));
-    if let Some(place) = place {
+    if let Some(place) = checkpoint.and_then(|checkpoint| checkpoint.place(core)) {
         found.committed.retain(|order| order.sequence >= place.sequence);
     }
 
@@ -270,7 +268,7 @@ fn segment_count(spans: &[SegmentSpan]) -> u64 {
 /// What released and cut entries knew: it stands in the manifest, and nowhere else any more.
 fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest>, cuts: &Cuts) {
     let Some(manifest) = manifest else { return };
-    for release in manifest.releases.iter().filter(|release| release.core == core) {
+    if let Some(release) = manifest.release(core) {
         reached.raise(release.last_epoch, release.last_timestamp_ns);
         // What is released ends with a barrier, which may be gone.
         reached.barrier_epoch = reached.barrier_epoch.max(Some(release.last_epoch));
@@ -278,11 +276,11 @@ fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest
     for cut in cuts.iter() {
         reached.raise(cut.last_epoch, cut.last_timestamp_ns);
     }
-    if let Some(checkpoint) = &manifest.checkpoint {
-        for place in checkpoint.cores.iter().filter(|place| place.core == core) {
-            reached.raise(checkpoint.epoch, place.timestamp_ns);
-            reached.barrier_epoch = reached.barrier_epoch.max(Some(checkpoint.epoch));
-        }
+    if let Some(checkpoint) = &manifest.checkpoint
+        && let Some(place) = checkpoint.place(core)
+    {
+        reached.raise(checkpoint.epoch, place.timestamp_ns);
+        reached.barrier_epoch = reached.barrier_epoch.max(Some(checkpoint.epoch));
     }
 }
 

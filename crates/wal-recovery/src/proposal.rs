@@ -16,7 +16,7 @@ use crate::boundary::end_of_kept;
 use crate::core::{Adoption, Failure, RecoveredCore};
 use crate::log::{InspectedCore, recover_cores};
 use crate::repair::{
-    Repaired, checkpoint_place, cut_at, leave_out_damage, leave_out_unreadable_files, recover_again,
+    Repaired, cut_at, leave_out_damage, leave_out_unreadable_files, recover_again,
 };
 use crate::report::{CoreReport, Loss};
 use crate::scan::Progress;
@@ -139,8 +139,7 @@ impl Proposing<'_> {
         }
         for (index, core) in self.inspected.iter().enumerate() {
             let Some((found, _)) = self.cores.get(index) else { continue };
-            let place = checkpoint_place(&self.manifest, core.core);
-            let from_position = place.map_or(0, |place| place.position);
+            let from_position = self.manifest.checkpointed_position(core.core);
             let end = end_of_kept(self.storage, core.core, &found.spans, from_position, kept)?;
             let Some(end) = end else { continue };
             self.proposal.losses.push(Loss {

@@ -7,9 +7,7 @@
 use std::collections::BTreeSet;
 
 use wal_entry::ReplayOrder;
-use wal_format::{
-    AcceptedDamage, CheckpointCore, Cut, Manifest, RECORD_ALIGNMENT_BYTES as SMALLEST_BYTES,
-};
+use wal_format::{AcceptedDamage, Cut, Manifest, RECORD_ALIGNMENT_BYTES as SMALLEST_BYTES};
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
@@ -119,8 +117,7 @@ impl<'a> Repair<'a> {
     ///
     /// What lies below the checkpoint is in its snapshot, and not missed.
     fn leave_out(&mut self, failed: &FailedAt, damage: &WalError) -> Result<bool> {
-        let place = self.checkpoint_place();
-        let floor_position = place.map_or(0, |place| place.position);
+        let floor_position = self.manifest.checkpointed_position(self.core.core);
         let position = failed.progress.position;
         if self.mode == RecoveryMode::Salvage || position < floor_position {
             let hole = self.hole_behind(failed)?;
@@ -137,7 +134,9 @@ impl<'a> Repair<'a> {
             return Ok(self.end_at(failed.progress, damage));
         }
         // Nothing is left but the snapshot: the log goes on where that stands.
-        let Some(place) = place else {
+        let checkpoint = self.manifest.checkpoint.as_ref();
+        let place = checkpoint.and_then(|checkpoint| checkpoint.place(self.core.core));
+        let (Some(checkpoint), Some(place)) = (checkpoint, place) else {
             return Ok(false);
         };
         let is_new_hole = match failed.what {
@@ -150,7 +149,7 @@ impl<'a> Repair<'a> {
         let snapshot = Progress {
             position: place.position,
             next_sequence: place.sequence,
-            last_epoch: self.manifest.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.epoch),
+            last_epoch: checkpoint.epoch,
             last_timestamp_ns: place.timestamp_ns,
             ..Progress::EMPTY
         };
@@ -325,20 +324,10 @@ impl<'a> Repair<'a> {
         Repaired { found, manifest, losses, first_lost, concerned_ids }
     }
 
-    fn checkpoint_place(&self) -> Option<CheckpointCore> {
-        checkpoint_place(self.manifest, self.core.core)
-    }
-
     fn base_position(&self, segment_id: u64) -> Option<u64> {
         let header = self.core.headers.get(&segment_id)?;
         header.start.as_ref().ok().map(|start| start.base_position)
     }
-}
-
-/// Where the last checkpoint stands on a core.
-pub(crate) fn checkpoint_place(manifest: &Manifest, core: u16) -> Option<CheckpointCore> {
-    let checkpoint = manifest.checkpoint.as_ref()?;
-    checkpoint.cores.iter().find(|place| place.core == core).copied()
 }
 
 /// A cut of everything that is there. What was known of epoch and time stays known.

@@ -86,23 +86,15 @@ impl ReplayPin {
 impl Recovery {
     pub(crate) fn new(storage: Arc<dyn Storage>, log: &RecoveredLog) -> Self {
         let cores = log.cores.iter();
-        let mut from_positions = BTreeMap::new();
-        if let Some(manifest) = &log.manifest {
-            let places = manifest.checkpoint.iter().flat_map(|checkpoint| &checkpoint.cores);
-            let places = places.map(|place| (place.core, place.position));
-            // The checkpoint may be gone by a reset; what it gave back stays so, and what of that is
-            // still there is a part without a whole.
-            let releases = manifest.releases.iter().map(|it| (it.core, it.position));
-            for (core, position) in places.chain(releases) {
-                let from = from_positions.entry(core).or_insert(position);
-                *from = position.max(*from);
-            }
-        }
+        // What is still there of what was given back is a part without a whole.
+        let from_position = |core: u16| {
+            log.manifest.as_ref().map_or(0, |manifest| manifest.checkpointed_position(core))
+        };
         Self {
             storage,
             report: log.report.clone(),
-            cores: cores.map(|core| (core.core, core.spans.clone())).collect(),
-            from_positions,
+            cores: cores.clone().map(|core| (core.core, core.spans.clone())).collect(),
+            from_positions: cores.map(|it| (it.core, from_position(it.core))).collect(),
             last_epoch: u64::MAX,
             on_progress: None,
             pin: Arc::new(()),

@@ -522,9 +522,8 @@ impl CheckpointDetails {
         mut committed: Committed,
     ) -> (Vec<SourceOffset>, Option<i64>) {
         // What a core had logged before the last checkpoint, that one knew.
-        let places = before.map_or(&[][..], |before| &before.cores);
         committed.retain(|order| {
-            let place = places.iter().find(|place| place.core == order.core_id);
+            let place = before.and_then(|before| before.place(order.core_id));
             place.is_none_or(|place| order.sequence >= place.sequence)
         });
         let mut offsets = Offsets::new();

@@ -164,15 +164,9 @@ impl PlannedCut<'_> {
     }
 }
 
-/// Up to where this core's log was released, which is where its last checkpoint stood, if `position`
-/// does not lie below. A checkpoint may be gone by a reset of another core; what it released stays
-/// so.
+/// Up to where this core's log is checkpointed, if `position` does not lie below.
 fn check_checkpoint(manifest: &Manifest, core: u16, position: u64) -> Result<u64> {
-    let cores = manifest.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.cores);
-    let place = cores.iter().find(|place| place.core == core).map(|place| place.position);
-    let release = manifest.releases.iter().find(|release| release.core == core);
-    let release = release.map(|release| release.position);
-    let checkpoint_position = place.max(release).unwrap_or(0);
+    let checkpoint_position = manifest.checkpointed_position(core);
     if position < checkpoint_position {
         return Err(WalError::BelowCheckpoint { core, position, checkpoint_position });
     }

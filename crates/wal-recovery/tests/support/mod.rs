@@ -25,8 +25,9 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// All that are still there.
     pub(crate) fn entries(&self) -> Vec<WalEntry> {
-        self.log.replay(&self.storage).entries().unwrap()
+        self.log.replay(&self.storage).from_start().entries().unwrap()
     }
 
     pub(crate) fn core(&self, core: u16) -> &RecoveredCore {
