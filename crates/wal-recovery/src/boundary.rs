@@ -55,6 +55,16 @@ pub fn find_boundary(
     let mut candidates = spans.iter().rev();
     let span = candidates.find(|span| span.base_position <= position);
     let span = span.unwrap_or(first);
+    if position > span.end_position {
+        // In a range that was accepted as lost.
+        let behind = spans.iter().find(|span| span.base_position > position);
+        return Err(WalError::NotARecordBoundary {
+            core,
+            position,
+            boundary_below: span.end_position,
+            boundary_above: behind.map_or(last.end_position, |span| span.base_position),
+        });
+    }
 
     let place = SegmentPlace::of_span(core, span);
     let cursor = place.open(storage, Buffers::default())?;

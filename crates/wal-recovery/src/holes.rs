@@ -17,20 +17,19 @@ impl Holes {
         Self { accepted: accepted.iter().filter(|it| it.core == core).copied().collect() }
     }
 
-    /// Where the log goes on in segment `segment_id`, or in the next one of the chain, if its
-    /// records stop at `position`; at most at `limit_position`.
+    /// Where the log goes on if the records of a segment stop at `position`: within the segment, or
+    /// at its limit. Whichever segment began there when the loss was accepted, another one may by
+    /// now.
     pub(crate) fn end_of(
         &self,
         segment_id: u64,
-        next_id: Option<u64>,
         position: u64,
         limit_position: u64,
     ) -> Option<u64> {
         let mut accepted = self.accepted.iter();
         let hole = accepted.find(|it| {
             let is_here = it.segment_id == segment_id && it.end_position <= limit_position;
-            let is_up_to_next = Some(it.segment_id) == next_id && it.end_position == limit_position;
-            it.position == position && (is_here || is_up_to_next)
+            it.position == position && (is_here || it.end_position == limit_position)
         });
         hole.map(|it| it.end_position)
     }

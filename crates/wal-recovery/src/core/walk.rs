@@ -107,8 +107,7 @@ impl CoreRecovery<'_> {
         limit_position: u64,
     ) -> Result<Option<Progress>> {
         let (progress, segment_id) = (scan.progress(), member.header.segment_id);
-        let next_id = next.map(|next| next.header.segment_id);
-        let end = self.holes.end_of(segment_id, next_id, progress.position, limit_position);
+        let end = self.holes.end_of(segment_id, progress.position, limit_position);
         let Some(position) = end else {
             return Ok(None);
         };
