@@ -121,6 +121,7 @@ impl CoreRecovery<'_> {
             (None, Some(cut)) => Some(cut.sequence),
             (None, None) => None,
         };
+        let next_sequence = next_sequence.filter(|&next| next >= progress.next_sequence);
         Ok(next_sequence.map(|next_sequence| Progress { position, next_sequence, ..progress }))
     }
 

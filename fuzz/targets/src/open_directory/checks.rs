@@ -7,11 +7,11 @@ use laminar_wal::EndingKind;
 use wal_entry::WalEntry;
 use wal_format::{CoreDirectory, SegmentFile};
 use wal_recovery::{
-    CoreReport, RecoveredCore, RecoveredLog, RecoveryMode, SegmentReader, find_boundary, recover,
-    verify,
+    CoreReport, RecoveredCore, RecoveredLog, RecoveryMode, RecoveryTarget, SegmentReader,
+    find_boundary, recover, recover_to, verify,
 };
 use wal_sim::SimStorage;
-use wal_storage::{Result, Storage};
+use wal_storage::{Result, Storage, WalError};
 
 use super::Found;
 use crate::archived_entry::held_bytes;
@@ -25,6 +25,9 @@ pub(super) fn read(disk: &SimStorage) -> Result<Found> {
     let is_sound = verified.as_ref().is_ok_and(|(is_sound, _)| *is_sound);
     assert_eq!(is_sound, recovered.is_ok(), "verify says {verified:?}, recover {recovered:?}");
     let strict = recover(&storage, RecoveryMode::Strict);
+    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        left_by(&storage, mode, recovered.as_ref());
+    }
     segments_one_by_one(disk, &*storage);
     let log = recovered?;
     if let Ok((_, report)) = verified {
@@ -45,6 +48,29 @@ pub(super) fn read(disk: &SimStorage) -> Result<Found> {
         }
     }
     Ok(found)
+}
+
+/// What is left in spite of damage can be replayed, in order, and is all there is if nothing is damaged.
+fn left_by(
+    storage: &Arc<dyn Storage>,
+    mode: RecoveryMode,
+    recovered: std::result::Result<&RecoveredLog, &WalError>,
+) {
+    let left = recover_to(storage, mode, RecoveryTarget::End);
+    if let Ok(whole) = recovered {
+        assert!(left.is_ok_and(|left| left == *whole), "{mode:?}: nothing is damaged");
+        return;
+    }
+    let Ok(left) = left else { return };
+    assert!(!left.report.losses.is_empty() && left.proposal.is_some(), "{}", left.report);
+    let entries = left.replay(storage).from_start().entries();
+    let Ok(entries) = entries else { panic!("{mode:?}: what is left replays: {entries:?}") };
+    assert!(entries.is_sorted_by(|a, b| a.replay_order() < b.replay_order()));
+    for core in &left.cores {
+        let own = || entries.iter().filter(|entry| entry.core_id == core.core);
+        assert!(own().all(|entry| entry.sequence < core.next_sequence));
+        assert!(own().is_sorted_by(|a, b| a.sequence < b.sequence));
+    }
 }
 
 /// Reads the log once, when its directory has been looked into already.
