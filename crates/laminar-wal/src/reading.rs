@@ -8,6 +8,9 @@ use wal_storage::{OsStorage, Result, Storage};
 
 /// Recovers the log in `directory` to be replayed, as opening it would, and changes nothing.
 ///
+/// With [`RecoveryMode::PointInTime`] or [`Salvage`](RecoveryMode::Salvage) that is what is left in
+/// spite of damage; the [report](Recovery::report) names what is not.
+///
 /// Beside a running writer this may fail where the writer is at work; to follow a live log is
 /// not what it is for.
 ///
