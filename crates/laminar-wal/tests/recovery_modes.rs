@@ -711,3 +711,18 @@ fn what_lies_below_a_checkpoint_is_given_back_hole_or_not() {
         assert!(core.live_segments <= 2, "{core:?}");
     }
 }
+
+#[test]
+fn without_a_manifest_nothing_is_left_out_and_no_log_is_made_over_another() {
+    let log = epochs();
+    for name in segments(&log.disk) {
+        log.disk.zero(&name, 0..4096).unwrap();
+    }
+    for slot in ["MANIFEST.0", "MANIFEST.1"] {
+        log.disk.delete(slot).unwrap();
+    }
+    for mode in [RecoveryMode::TornTail, RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        let refused = try_recover(&log.disk, mode, RecoveryTarget::End).unwrap_err();
+        assert!(refused.is_corrupt(), "{mode:?}: {refused}");
+    }
+}

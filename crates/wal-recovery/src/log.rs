@@ -147,13 +147,14 @@ impl Inspection {
     /// The first file that is not what its name says, unless the mode can do without it; those that
     /// it can do without are lost.
     fn take_finding(&mut self, mode: RecoveryMode) -> Option<WalError> {
+        // Without a manifest there is nothing to write a loss down in, and nobody would ask.
+        let leaves_out = matches!(mode, RecoveryMode::PointInTime | RecoveryMode::Salvage)
+            && self.manifests.newest.is_some();
         let mut cores = self.cores.iter_mut();
         cores.find_map(|core| {
             let files = &core.files;
             let stops = |(id, error): &(u64, WalError)| {
-                !matches!(mode, RecoveryMode::PointInTime | RecoveryMode::Salvage)
-                    || !error.is_corrupt()
-                    || files.not_files.contains(id)
+                !leaves_out || !error.is_corrupt() || files.not_files.contains(id)
             };
             if let Some(at) = core.findings.iter().position(stops) {
                 return Some(core.findings.swap_remove(at).1);
