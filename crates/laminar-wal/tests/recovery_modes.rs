@@ -726,3 +726,24 @@ fn without_a_manifest_nothing_is_left_out_and_no_log_is_made_over_another() {
         assert!(refused.is_corrupt(), "{mode:?}: {refused}");
     }
 }
+
+#[test]
+fn a_lost_manifest_is_not_passed_over_with_a_file_that_cannot_be_read() {
+    let log = epochs();
+    let old = log.disk.read_file("MANIFEST.0").unwrap();
+    let (wal, _) = options(&log.disk).open().unwrap();
+    let mut writer = wal.writer(1).unwrap();
+    writer.append_put(b"cut away", b"").unwrap();
+    writer.truncate(writer.synced_position()).unwrap();
+    writer.append_put(b"behind the cut", b"").unwrap();
+    writer.close().unwrap();
+    wal.close().unwrap();
+    for slot in ["MANIFEST.0", "MANIFEST.1"] {
+        log.disk.write_file(slot, &old).unwrap();
+    }
+    log.disk.zero("core-0001/00000000000000000001.wal", 0..4096).unwrap();
+    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        let refused = try_recover(&log.disk, mode, RecoveryTarget::End).unwrap_err();
+        assert!(matches!(refused, WalError::ManifestLost { .. }), "{mode:?}: {refused}");
+    }
+}

@@ -199,10 +199,8 @@ pub(crate) fn inspect(storage: &dyn Storage) -> Result<Inspection> {
         });
         cores.push(InspectedCore { core, files, headers, findings });
     }
-    // A core in which a file is not what its name says does not count.
-    let whole = cores.iter().filter(|core| core.findings.is_empty());
     let all_headers =
-        whole.flat_map(|core| core.headers.values().map(|header| (core.core, header)));
+        cores.iter().flat_map(|core| core.headers.values().map(|header| (core.core, header)));
     let lost_manifest = lost_manifest(storage, manifest, all_headers);
     Ok(Inspection {
         strange_names: directory.strange_names,
