@@ -747,3 +747,17 @@ fn a_lost_manifest_is_not_passed_over_with_a_file_that_cannot_be_read() {
         assert!(matches!(refused, WalError::ManifestLost { .. }), "{mode:?}: {refused}");
     }
 }
+
+#[test]
+fn damage_below_the_checkpoint_costs_nothing() {
+    let log = checkpointed();
+    let name = segments(&log.disk).remove(0);
+    log.disk.flip_bit(&name, 12_288 + 40, 1).unwrap();
+    assert!(options(&log.disk).open().unwrap_err().is_corrupt());
+    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        let disk = log.disk.fork();
+        let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
+        assert_eq!(kept_of(&pending), log.entries, "{mode:?}");
+        accept_and_go_on(&format!("{mode:?}"), &log, &disk, pending, &log.entries);
+    }
+}
