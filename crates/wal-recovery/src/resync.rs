@@ -11,6 +11,9 @@ use crate::cursor::{Buffers, Cursor, Located};
 use crate::directory::segment_name;
 use crate::scan::{Progress, SegmentPlace};
 
+/// No entry takes less.
+const ARCHIVE_BYTES_MIN: u64 = 64;
+
 /// Of an archive's end, more than its root.
 const ARCHIVE_TAIL_BYTES: usize = 128;
 
@@ -47,8 +50,9 @@ pub(crate) fn next_entry(
                 let tail = tail.get_mut(..tail_bytes).unwrap_or_default();
                 let tail_at = at.saturating_add((record_bytes - tail_bytes) as u64);
                 let _ = file.read_at(tail, tail_at)?;
-                if can_follow(ReplayOrder::peek(tail), place.core, progress)
-                    && can_follow(first_order(&mut records, place, position)?, place.core, progress)
+                let can_follow = |order| can_follow(order, place.core, progress, position);
+                if can_follow(ReplayOrder::peek(tail))
+                    && can_follow(first_order(&mut records, place, position)?)
                 {
                     return Ok(Some(position));
                 }
@@ -98,11 +102,14 @@ fn framed_bytes(
     is_framed.then_some(record_bytes)
 }
 
-/// Whether an entry can be one that was logged behind what `progress` knows.
-fn can_follow(order: Option<ReplayOrder>, core: u16, progress: &Progress) -> bool {
+/// Whether an entry in a record at `position` can be one that was logged behind what `progress`
+/// knows: there must have been room for those before it.
+fn can_follow(order: Option<ReplayOrder>, core: u16, progress: &Progress, position: u64) -> bool {
+    let lost_at_most = position.saturating_sub(progress.position) / ARCHIVE_BYTES_MIN;
     order.is_some_and(|order| {
         order.core_id == core
             && order.sequence >= progress.next_sequence
+            && order.sequence - progress.next_sequence <= lost_at_most
             && order.epoch >= progress.last_epoch
             && order.timestamp_ns >= progress.last_timestamp_ns
     })
