@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 use laminar_wal::{CoreWalWriter, Recovery, RecoveryMode, Wal, WalEntry, WalOptions};
 use tempfile::TempDir;
 
+pub mod fdatasync;
+pub mod machine;
+pub mod measure;
+pub mod report;
 mod simulated_disk;
 mod steady_log;
+pub mod workdir;
 
 pub use simulated_disk::{SimulatedDisk, SimulatedWork};
 pub use steady_log::{ChangeOptions, SteadyLog, WARM_UP_BYTES};

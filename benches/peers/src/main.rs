@@ -4,17 +4,11 @@
 mod benches;
 mod child;
 mod contenders;
-mod fdatasync;
-mod machine;
-mod measure;
 mod options;
-mod report;
 mod tally;
-mod workdir;
-
-use std::error::Error;
 
 use clap::Parser;
+use laminar_wal_benches::{Failure, fdatasync, machine, measure, report, workdir};
 
 use crate::benches::{Bench, Setting};
 use crate::fdatasync::Probe;
@@ -22,8 +16,21 @@ use crate::options::{Command, Options};
 use crate::report::Section;
 use crate::workdir::Workdir;
 
-/// What a bench cannot go on after.
-type Failure = Box<dyn Error>;
+/// The packages that are measured, and what tasks run on.
+const PACKAGES: [&str; 8] = [
+    "laminar-wal",
+    "laminar-storage",
+    "open-wal",
+    "okaywal",
+    "wal-db",
+    "raft-engine",
+    "fjall",
+    "tokio",
+];
+
+const LOCK_FILE: &str = include_str!("../Cargo.lock");
+
+const COMMAND: &str = "cargo run --release --manifest-path benches/peers/Cargo.toml --";
 
 fn main() -> Result<(), Failure> {
     let options = Options::parse();
@@ -35,7 +42,8 @@ fn main() -> Result<(), Failure> {
 
 fn measure_and_report(options: &Options) -> Result<(), Failure> {
     let workdir = Workdir::make(options.directory())?;
-    let machine = Section { name: "machine", body: machine::describe(&workdir) };
+    let machine =
+        Section { name: "machine", body: machine::describe(&workdir, &PACKAGES, LOCK_FILE) };
     println!("{}", machine.body);
 
     let mut sections = vec![machine];
@@ -60,6 +68,6 @@ fn measure_and_report(options: &Options) -> Result<(), Failure> {
 fn measure(options: &Options, bench: Bench, workdir: &Workdir) -> Result<Section, Failure> {
     let mut probe = Probe::make(workdir.path())?;
     let setting = Setting { workdir, sizes: options.sizes(), pace: options.pace() };
-    let body = format!("{}\n{}", bench.run(&setting, &mut probe)?, machine::provenance());
+    let body = format!("{}\n{}", bench.run(&setting, &mut probe)?, machine::provenance(COMMAND));
     Ok(Section { name: bench.name(), body })
 }

@@ -14,12 +14,17 @@ const CALLS: usize = 50;
 /// A file whose one block is written over again and again: neither its size nor its extents
 /// change, so nothing but the data and the flush of the device is paid for.
 #[derive(Debug)]
-pub(crate) struct Probe {
+pub struct Probe {
     file: File,
 }
 
 impl Probe {
-    pub(crate) fn make(directory: &Path) -> Result<Self, Failure> {
+    /// Makes the file in `directory`; it has no name there.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says.
+    pub fn make(directory: &Path) -> Result<Self, Failure> {
         let file = tempfile::tempfile_in(directory)?;
         file.write_all_at(&[1; BLOCK_BYTES], 0)?;
         file.sync_all()?;
@@ -27,7 +32,11 @@ impl Probe {
     }
 
     /// The median of some calls of 4 KiB written over and `fdatasync`, in microseconds.
-    pub(crate) fn p50_us(&mut self) -> Result<f64, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says.
+    pub fn p50_us(&mut self) -> Result<f64, Failure> {
         let mut durations = Durations::with_capacity(CALLS);
         for _ in 0..CALLS {
             let start = Instant::now();

@@ -5,44 +5,54 @@ use std::fs;
 use std::path::Path;
 
 use crate::Failure;
-use crate::contenders::{Log, Ours};
 use crate::measure::{Rounds, Spread, median, quantile};
 
 /// What the names of our own entrants begin with.
-const OURS: &str = Ours::NAME;
+const OURS: &str = "laminar-wal";
 
 /// A part of a document between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
 #[derive(Debug)]
-pub(crate) struct Section {
-    pub(crate) name: &'static str,
-    pub(crate) body: String,
+pub struct Section {
+    /// What its markers call it.
+    pub name: &'static str,
+    /// What stands between them.
+    pub body: String,
 }
 
 /// What is measured in one column, in the order of a sample.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Figure {
-    pub(crate) title: &'static str,
-    pub(crate) better: Better,
+pub struct Figure {
+    /// The head of its column.
+    pub title: &'static str,
+    /// Which of two is the better one.
+    pub better: Better,
 }
 
+/// Whether a figure should be small or large.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Better {
+pub enum Better {
+    /// As a time.
     Less,
+    /// As a rate.
     More,
 }
 
+/// A table in Markdown.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(head: &[&str]) -> Self {
+    /// A table without rows.
+    #[must_use]
+    pub fn new(head: &[&str]) -> Self {
         Self { head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, row: Vec<String>) {
+    /// Adds a row, one cell for each column.
+    pub fn add(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 }
@@ -60,7 +70,7 @@ impl Display for Table {
 
 /// What races gave: each figure of each entrant, and how they compare.
 #[derive(Debug)]
-pub(crate) struct Comparison<'a> {
+pub struct Comparison<'a> {
     figures: &'a [Figure],
     has_axis: bool,
     absolute: Table,
@@ -69,7 +79,8 @@ pub(crate) struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     /// `axis` heads the column that tells races apart; none if there is one race only.
-    pub(crate) fn new(axis: Option<&str>, figures: &'a [Figure]) -> Self {
+    #[must_use]
+    pub fn new(axis: Option<&str>, figures: &'a [Figure]) -> Self {
         let titles = figures.iter().map(|figure| figure.title);
         let head = |what| axis.into_iter().chain([what]).chain(titles.clone()).collect::<Vec<_>>();
         Self {
@@ -81,7 +92,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Entrants whose names begin with ours are ours; each of the others is compared to each.
-    pub(crate) fn add(&mut self, axis: &str, rounds: &Rounds) {
+    pub fn add(&mut self, axis: &str, rounds: &Rounds) {
         let (ours, others): (Vec<usize>, Vec<usize>) =
             (0..rounds.names.len()).partition(|&entrant| rounds.names[entrant].starts_with(OURS));
         for (entrant, name) in rounds.names.iter().enumerate() {
@@ -102,7 +113,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// Each figure of each entrant, without how they compare.
-    pub(crate) const fn absolute(&self) -> &Table {
+    #[must_use]
+    pub const fn absolute(&self) -> &Table {
         &self.absolute
     }
 
@@ -119,7 +131,8 @@ impl Display for Comparison<'_> {
 }
 
 /// How many rounds a race had, and how quiet the disk was.
-pub(crate) fn rounds_line(axis: &str, rounds: &Rounds) -> String {
+#[must_use]
+pub fn rounds_line(axis: &str, rounds: &Rounds) -> String {
     let label = if axis.is_empty() { String::new() } else { format!("{axis}: ") };
     let kept = rounds.kept();
     match rounds.fdatasync_us() {
@@ -135,13 +148,15 @@ pub(crate) fn rounds_line(axis: &str, rounds: &Rounds) -> String {
 }
 
 /// The median, and the least and the greatest.
-pub(crate) fn spread(spread: &Spread) -> String {
+#[must_use]
+pub fn spread(spread: &Spread) -> String {
     let Spread { median, min, max } = *spread;
     format!("{} ({}–{})", number(median), number(min), number(max))
 }
 
 /// Three digits, or all of the whole part with its thousands apart.
-pub(crate) fn number(value: f64) -> String {
+#[must_use]
+pub fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         "–".to_string()
@@ -155,7 +170,8 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// A whole number with its thousands apart.
-pub(crate) fn count(value: u64) -> String {
+#[must_use]
+pub fn count(value: u64) -> String {
     with_thousands_apart(&value.to_string())
 }
 
@@ -164,7 +180,7 @@ pub(crate) fn count(value: u64) -> String {
 /// # Errors
 ///
 /// If the file cannot be read or written, or lacks a marker: then it stays as it was.
-pub(crate) fn write(file: &Path, sections: &[Section]) -> Result<(), Failure> {
+pub fn write(file: &Path, sections: &[Section]) -> Result<(), Failure> {
     let mut text = fs::read_to_string(file)?;
     for section in sections {
         text = with_section(&text, section)?;
@@ -193,13 +209,8 @@ fn absolute(values: &[f64], better: Better) -> String {
 }
 
 /// How many times better one entrant is than another, round by round.
-pub(crate) fn advantage(
-    rounds: &Rounds,
-    figure: usize,
-    of: usize,
-    over: usize,
-    better: Better,
-) -> String {
+#[must_use]
+pub fn advantage(rounds: &Rounds, figure: usize, of: usize, over: usize, better: Better) -> String {
     let ratio = match better {
         Better::Less => rounds.ratio(figure, over, of),
         Better::More => rounds.ratio(figure, of, over),

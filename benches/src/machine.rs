@@ -13,22 +13,9 @@ use crate::Failure;
 use crate::report::Table;
 use crate::workdir::Workdir;
 
-const LOCK_FILE: &str = include_str!("../Cargo.lock");
-
-/// The packages that are measured, and what tasks run on.
-const LOGS: [&str; 8] = [
-    "laminar-wal",
-    "laminar-storage",
-    "open-wal",
-    "okaywal",
-    "wal-db",
-    "raft-engine",
-    "fjall",
-    "tokio",
-];
-
-/// A table of everything that figures depend on.
-pub(crate) fn describe(workdir: &Workdir) -> String {
+/// A table of everything that figures depend on; of `packages`, the versions in `lock_file`.
+#[must_use]
+pub fn describe(workdir: &Workdir, packages: &[&str], lock_file: &str) -> String {
     let mut table = Table::new(&["what", "which"]);
     let mut add = |what: &str, which: String| table.add(vec![what.to_string(), which]);
     let unknown = || "unknown".to_string();
@@ -39,8 +26,8 @@ pub(crate) fn describe(workdir: &Workdir) -> String {
     add("kernel", kernel_version().unwrap_or_else(unknown));
     add("file system", file_system_of(workdir.path()).unwrap_or_else(unknown));
     add("compiler", compiler().unwrap_or_else(unknown));
-    for name in LOGS {
-        add(name, locked_version(name).unwrap_or_else(unknown));
+    for name in packages {
+        add(name, locked_version(lock_file, name).unwrap_or_else(unknown));
     }
     table.to_string()
 }
@@ -51,8 +38,10 @@ fn kernel_version() -> Option<String> {
     release.split('-').next().map(str::to_owned)
 }
 
-/// When this was measured, and by what command; directories of the machine are left out.
-pub(crate) fn provenance() -> String {
+/// When this was measured, and by what `command` with the arguments of this process; directories of
+/// the machine are left out.
+#[must_use]
+pub fn provenance(command: &str) -> String {
     let mut args = std::env::args().skip(1);
     let mut kept = Vec::new();
     while let Some(arg) = args.next() {
@@ -62,25 +51,32 @@ pub(crate) fn provenance() -> String {
             kept.push(arg);
         }
     }
-    let command = "cargo run --release --manifest-path benches/peers/Cargo.toml --";
     let command = format!("{command} {}", kept.join(" "));
     format!("Measured on {} with `{}`.\n", today(), command.trim())
 }
 
 /// CPU time of this process until now, all threads of it, those that ended too.
-pub(crate) fn cpu_time() -> Result<Duration, Failure> {
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub fn cpu_time() -> Result<Duration, Failure> {
     Ok(Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?)
 }
 
 /// Bytes that this process has caused to be written to the disk until now.
-pub(crate) fn written_bytes() -> Result<u64, Failure> {
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub fn written_bytes() -> Result<u64, Failure> {
     Ok(field_of("/proc/self/io", "write_bytes").ok_or("no count of written bytes")?.parse()?)
 }
 
 /// Counts how often the device below a directory has flushed its cache: for any program, as the
 /// kernel tells. Flushes that were asked for at the same time are one.
 #[derive(Debug)]
-pub(crate) struct DeviceFlushes {
+pub struct DeviceFlushes {
     /// None where there is no single block device, or the kernel does not say.
     statistics: Option<PathBuf>,
 }
@@ -89,11 +85,15 @@ pub(crate) struct DeviceFlushes {
 const FLUSHES_FIELD: usize = 15;
 
 impl DeviceFlushes {
-    pub(crate) fn below(directory: &Path) -> Self {
+    /// Counts those of the device that `directory` lies on.
+    #[must_use]
+    pub fn below(directory: &Path) -> Self {
         Self { statistics: statistics_below(directory) }
     }
 
-    pub(crate) fn count(&self) -> Option<u64> {
+    /// How many until now; none if the kernel does not say.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
         let statistics = line_of(self.statistics.as_ref()?)?;
         statistics.split_whitespace().nth(FLUSHES_FIELD)?.parse().ok()
     }
@@ -109,12 +109,20 @@ fn statistics_below(directory: &Path) -> Option<PathBuf> {
 }
 
 /// The largest amount of memory that this process has had, in KiB.
-pub(crate) fn peak_memory_kib() -> Result<u64, Failure> {
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub fn peak_memory_kib() -> Result<u64, Failure> {
     status_kib("VmHWM")
 }
 
 /// The memory that this process has, in KiB.
-pub(crate) fn memory_kib() -> Result<u64, Failure> {
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub fn memory_kib() -> Result<u64, Failure> {
     status_kib("VmRSS")
 }
 
@@ -162,8 +170,8 @@ fn compiler() -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_string())
 }
 
-fn locked_version(name: &str) -> Option<String> {
-    let (_, package) = LOCK_FILE.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+fn locked_version(lock_file: &str, name: &str) -> Option<String> {
+    let (_, package) = lock_file.split_once(&format!("name = \"{name}\"\nversion = \""))?;
     package.split_once('"').map(|(version, _)| version.to_string())
 }
 
@@ -201,9 +209,10 @@ mod tests {
 
     #[test]
     fn versions_come_from_the_lock_file() {
-        assert_eq!(locked_version("laminar-storage").unwrap(), "0.18.12");
-        assert_eq!(locked_version("open-wal").unwrap(), "0.2.1");
-        assert!(LOGS.iter().all(|name| locked_version(name).is_some()));
+        let lock_file = "[[package]]\nname = \"a-b\"\nversion = \"1.0.0\"\n\n\
+                         [[package]]\nname = \"a\"\nversion = \"0.18.12\"\nsource = \"x\"\n";
+        assert_eq!(locked_version(lock_file, "a").unwrap(), "0.18.12");
+        assert_eq!(locked_version(lock_file, "b"), None);
     }
 
     #[test]

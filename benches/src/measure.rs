@@ -8,11 +8,13 @@ use crate::fdatasync::Probe;
 
 /// How many rounds, and which of them count.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    pub(crate) rounds: u64,
+pub struct Pace {
+    /// How many rounds are wanted.
+    pub rounds: u64,
     /// For what takes long.
-    pub(crate) large_rounds: u64,
-    pub(crate) fdatasync_limit_us: f64,
+    pub large_rounds: u64,
+    /// A round is dropped if a bare `fdatasync` beside it took longer, in microseconds.
+    pub fdatasync_limit_us: f64,
 }
 
 /// Above this a round counts, but is called unquiet.
@@ -25,16 +27,20 @@ const MORE_ATTEMPTS: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// One contender of a race: each call of `run` gives one sample, one value per figure.
-pub(crate) struct Entrant<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) run: Box<dyn FnMut() -> Result<Vec<f64>, Failure> + 'a>,
+pub struct Entrant<'a> {
+    name: &'static str,
+    run: Box<dyn FnMut() -> Result<Vec<f64>, Failure> + 'a>,
+}
+
+impl std::fmt::Debug for Entrant<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entrant").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Entrant<'a> {
-    pub(crate) fn new(
-        name: &'static str,
-        run: impl FnMut() -> Result<Vec<f64>, Failure> + 'a,
-    ) -> Self {
+    /// One that is called `name`.
+    pub fn new(name: &'static str, run: impl FnMut() -> Result<Vec<f64>, Failure> + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
@@ -48,7 +54,7 @@ impl<'a> Entrant<'a> {
 /// # Errors
 ///
 /// The first error of an entrant or the probe; or that not one round was quiet.
-pub(crate) fn race(
+pub fn race(
     pace: &Pace,
     mut probe: Option<&mut Probe>,
     entrants: &mut [Entrant<'_>],
@@ -88,12 +94,15 @@ fn run_round(entrants: &mut [Entrant<'_>], attempt: usize) -> Result<Vec<Vec<f64
 
 /// The rounds of one race that counted, and how many did not.
 #[derive(Debug)]
-pub(crate) struct Rounds {
-    pub(crate) names: Vec<&'static str>,
+pub struct Rounds {
+    /// What the entrants are called, in their order.
+    pub names: Vec<&'static str>,
     /// By round, entrant, figure.
     samples: Vec<Vec<Vec<f64>>>,
-    pub(crate) dropped: usize,
-    pub(crate) unquiet: usize,
+    /// Rounds that did not count, because the disk was not quiet.
+    pub dropped: usize,
+    /// Rounds that counted though the disk was not quite quiet.
+    pub unquiet: usize,
     last_was_dropped: bool,
     /// The slower of the two medians beside each round that counted.
     fdatasync_us: Vec<f64>,
@@ -112,8 +121,8 @@ impl Rounds {
     }
 
     /// For tests: one round, whose samples these are.
-    #[cfg(test)]
-    pub(crate) fn of_one(entrants: &[(&'static str, Vec<f64>)]) -> Self {
+    #[must_use]
+    pub fn of_one(entrants: &[(&'static str, Vec<f64>)]) -> Self {
         let mut rounds = Self::new(entrants.iter().map(|(name, _)| *name).collect());
         rounds.admit(entrants.iter().map(|(_, sample)| sample.clone()).collect(), None, 0.0);
         rounds
@@ -133,22 +142,27 @@ impl Rounds {
         self.samples.push(samples);
     }
 
-    pub(crate) const fn kept(&self) -> usize {
+    /// How many rounds counted.
+    #[must_use]
+    pub const fn kept(&self) -> usize {
         self.samples.len()
     }
 
     /// What a bare `fdatasync` took beside the rounds that counted; none if nobody asked.
-    pub(crate) fn fdatasync_us(&self) -> Option<Spread> {
+    #[must_use]
+    pub fn fdatasync_us(&self) -> Option<Spread> {
         Spread::of(&self.fdatasync_us)
     }
 
     /// One figure of one entrant, by round.
-    pub(crate) fn figure(&self, entrant: usize, figure: usize) -> Vec<f64> {
+    #[must_use]
+    pub fn figure(&self, entrant: usize, figure: usize) -> Vec<f64> {
         self.samples.iter().map(|round| round[entrant][figure]).collect()
     }
 
     /// In each round, one entrant's figure divided by another's.
-    pub(crate) fn ratio(&self, figure: usize, dividend: usize, divisor: usize) -> Option<Spread> {
+    #[must_use]
+    pub fn ratio(&self, figure: usize, dividend: usize, divisor: usize) -> Option<Spread> {
         let dividends = self.figure(dividend, figure);
         let divisors = self.figure(divisor, figure);
         let ratios: Vec<f64> = dividends.iter().zip(divisors).map(|(a, b)| a / b).collect();
@@ -156,7 +170,8 @@ impl Rounds {
     }
 
     /// In each round, one entrant's figure divided by the greatest that any of some others had.
-    pub(crate) fn ratio_to_greatest(
+    #[must_use]
+    pub fn ratio_to_greatest(
         &self,
         figure: usize,
         dividend: usize,
@@ -172,15 +187,19 @@ impl Rounds {
 
 /// A median and what it lies between.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    /// The value in the middle.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
 }
 
 impl Spread {
     /// None of nothing.
-    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
         (!values.is_empty()).then(|| Self {
             median: median(values),
             min: quantile(values, 0.0),
@@ -189,13 +208,16 @@ impl Spread {
     }
 }
 
-pub(crate) fn median(values: &[f64]) -> f64 {
+/// The value in the middle; not a number if there are none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// The value below which the part `q` of the values lies, between two of them if need be; not a
 /// number if there are none.
-pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
+#[must_use]
+pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
@@ -208,27 +230,34 @@ pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
 
 /// How long each of many calls took.
 #[derive(Debug, Default)]
-pub(crate) struct Durations(Vec<Duration>);
+pub struct Durations(Vec<Duration>);
 
 impl Durations {
-    pub(crate) fn with_capacity(count: usize) -> Self {
+    /// None yet, and room for so many.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
         Self(Vec::with_capacity(count))
     }
 
-    pub(crate) fn push(&mut self, duration: Duration) {
+    /// Takes note of one.
+    pub fn push(&mut self, duration: Duration) {
         self.0.push(duration);
     }
 
     /// Adds what another thread took note of.
-    pub(crate) fn absorb(&mut self, mut other: Self) {
+    pub fn absorb(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }
 
-    pub(crate) fn total(&self) -> Duration {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> Duration {
         self.0.iter().sum()
     }
 
-    pub(crate) fn quantile_us(&self, q: f64) -> f64 {
+    /// The part `q` of them took no longer than this, in microseconds.
+    #[must_use]
+    pub fn quantile_us(&self, q: f64) -> f64 {
         let micros: Vec<f64> = self.0.iter().map(|duration| duration.as_secs_f64() * 1e6).collect();
         quantile(&micros, q)
     }
