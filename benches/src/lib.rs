@@ -13,6 +13,7 @@ use tempfile::TempDir;
 pub mod fdatasync;
 pub mod machine;
 pub mod measure;
+pub mod program;
 pub mod report;
 mod simulated_disk;
 mod steady_log;
@@ -189,7 +190,9 @@ pub fn or_stop<T>(result: Result<T, Failure>) -> T {
     result.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-fn key(entry: u64) -> [u8; 16] {
+/// The key of 16 bytes with this number.
+#[must_use]
+pub fn key(entry: u64) -> [u8; 16] {
     let mut key = [0; 16];
     let (number, _) = key.split_at_mut(8);
     number.copy_from_slice(&entry.to_le_bytes());

@@ -47,6 +47,8 @@ pub fn provenance(command: &str) -> String {
     while let Some(arg) = args.next() {
         if arg == "--dir" || arg == "--write" {
             let _ = args.next();
+        } else if arg == "--bench" {
+            // Cargo adds it.
         } else if !arg.starts_with("--dir=") && !arg.starts_with("--write=") {
             kept.push(arg);
         }
@@ -71,6 +73,15 @@ pub fn cpu_time() -> Result<Duration, Failure> {
 /// If the kernel does not say.
 pub fn written_bytes() -> Result<u64, Failure> {
     Ok(field_of("/proc/self/io", "write_bytes").ok_or("no count of written bytes")?.parse()?)
+}
+
+/// Bytes that this process, and those that it waited for, have read from the disk until now.
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub fn read_bytes() -> Result<u64, Failure> {
+    Ok(field_of("/proc/self/io", "read_bytes").ok_or("no count of read bytes")?.parse()?)
 }
 
 /// Counts how often the device below a directory has flushed its cache: for any program, as the
@@ -115,6 +126,16 @@ fn statistics_below(directory: &Path) -> Option<PathBuf> {
 /// If the kernel does not say.
 pub fn peak_memory_kib() -> Result<u64, Failure> {
     status_kib("VmHWM")
+}
+
+/// Has [`peak_memory_kib`] begin anew with what the process has now.
+///
+/// # Errors
+///
+/// If the kernel does not let it.
+pub fn reset_peak_memory() -> Result<(), Failure> {
+    const PEAK: &str = "5";
+    Ok(fs::write("/proc/self/clear_refs", PEAK)?)
 }
 
 /// The memory that this process has, in KiB.
@@ -218,5 +239,15 @@ mod tests {
     #[test]
     fn this_process_has_memory() {
         assert!(memory_kib().unwrap() <= peak_memory_kib().unwrap());
+    }
+
+    #[test]
+    fn a_peak_of_memory_can_be_left_behind() {
+        let large = vec![7_u8; 64 << 20];
+        assert!(large.iter().all(|&byte| byte == 7));
+        drop(large);
+        let peak_kib = peak_memory_kib().unwrap();
+        reset_peak_memory().unwrap();
+        assert!(peak_memory_kib().unwrap() + (32 << 10) < peak_kib);
     }
 }

@@ -8,13 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::benches::{growth, open, recovery};
-use crate::contenders::Contender;
+use crate::contenders::{Contender, Ours, Reference};
 
 /// What a child process is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
     /// Open a log for writing and visit its entries.
     Recover { contender: Contender, directory: PathBuf, cores: u16 },
+    /// Open a log of ours for writing and visit its entries core by core, side by side.
+    RecoverPerCore { directory: PathBuf, cores: u16 },
+    /// Read a log of the reference with its recovery manager, without opening it for writing.
+    RecoverByManager { directory: PathBuf, cores: u16 },
     /// Read a log without opening it for writing.
     Read { directory: PathBuf },
     /// Open a log for writing, and nothing more.
@@ -48,7 +52,16 @@ impl Task {
 pub(crate) fn carry_out(task: &str) -> Result<(), Failure> {
     let result = match serde_json::from_str(task)? {
         Task::Recover { contender, directory, cores } => {
-            serde_json::to_string(&recovery::recover(contender, &directory, cores)?)
+            let recovered = recovery::measured(contender.recover(&directory, cores)?)?;
+            serde_json::to_string(&recovered)
+        }
+        Task::RecoverPerCore { directory, cores } => {
+            let recovered = recovery::measured(Ours::recover_per_core(&directory, cores)?)?;
+            serde_json::to_string(&recovered)
+        }
+        Task::RecoverByManager { directory, cores } => {
+            let recovered = recovery::measured(Reference::recover_by_manager(&directory, cores)?)?;
+            serde_json::to_string(&recovered)
         }
         Task::Read { directory } => serde_json::to_string(&recovery::read(&directory)?),
         Task::Open { directory, cores } => serde_json::to_string(&open::open(&directory, cores)?),

@@ -2,24 +2,25 @@
 //! process of its own.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Setting, VALUE};
 use crate::Failure;
 use crate::child::Task;
-use crate::contenders::{Contender, Log, Ours};
-use crate::machine::peak_memory_kib;
+use crate::contenders::{self, Contender, Log, OpenWal, Ours, Reference};
+use crate::machine::{cpu_time, peak_memory_kib};
 use crate::measure::{Entrant, Pace, race};
 use crate::report::{Better, Comparison, Figure, count, rounds_line};
 use crate::tally::Tally;
 use crate::workdir::warm;
 
-const FIGURES: [Figure; 4] = [
+const FIGURES: [Figure; 5] = [
     Figure { title: "records/s", better: Better::More },
     Figure { title: "open, ms", better: Better::Less },
     Figure { title: "visit, ms", better: Better::Less },
+    Figure { title: "of processors, ms", better: Better::Less },
     Figure { title: "peak memory, MiB", better: Better::Less },
 ];
 
@@ -40,19 +41,30 @@ pub(crate) fn run(setting: &Setting<'_>) -> Result<String, Failure> {
 
 fn measure(setting: &Setting<'_>, records: u64) -> Result<crate::measure::Rounds, Failure> {
     let directory = setting.workdir.fresh()?;
-    let mut entrants = Vec::new();
+    let log_of = |contender: Contender| directory.path().join(contender.name());
     for contender in Contender::ALL {
-        let log = directory.path().join(contender.name());
-        contender.fill(&log, CORES, records, &VALUE)?;
-        setting.workdir.settle()?;
-        warm(&log)?;
-        let task = Task::recover(contender, &log, CORES);
-        entrants.push(Entrant::new(contender.name(), move || {
+        contender.fill(&log_of(contender), CORES, records, &VALUE)?;
+    }
+    setting.workdir.settle()?;
+    warm(directory.path())?;
+    let recover = |contender| Task::recover(contender, &log_of(contender), CORES);
+    let mut entrants = [
+        (Ours::NAME, recover(Contender::Ours)),
+        (Ours::PER_CORE, Task::RecoverPerCore { directory: log_of(Contender::Ours), cores: CORES }),
+        (Reference::NAME, recover(Contender::Reference)),
+        (
+            Reference::MANAGER,
+            Task::RecoverByManager { directory: log_of(Contender::Reference), cores: CORES },
+        ),
+        (OpenWal::NAME, recover(Contender::OpenWal)),
+    ]
+    .map(|(name, task)| {
+        Entrant::new(name, move || {
             let recovered: Recovered = task.delegate()?;
             recovered.tally.check(&Tally::of(records, VALUE.len() as u64))?;
             Ok(recovered.sample(records))
-        }));
-    }
+        })
+    });
     let large = records >= LARGE_RECORDS;
     let rounds = if large { setting.pace.large_rounds } else { setting.pace.rounds };
     race(&Pace { rounds, ..setting.pace }, None, &mut entrants)
@@ -63,15 +75,16 @@ fn measure(setting: &Setting<'_>, records: u64) -> Result<crate::measure::Rounds
 pub(crate) struct Recovered {
     pub(crate) open_s: f64,
     pub(crate) visit_s: f64,
+    cpu_s: f64,
     pub(crate) peak_memory_kib: u64,
     pub(crate) tally: Tally,
 }
 
 impl Recovered {
     fn sample(&self, records: u64) -> Vec<f64> {
-        let Self { open_s, visit_s, .. } = self;
+        let Self { open_s, visit_s, cpu_s, .. } = self;
         let records_per_s = records as f64 / (open_s + visit_s);
-        vec![records_per_s, open_s * 1e3, visit_s * 1e3, self.peak_memory_mib()]
+        vec![records_per_s, open_s * 1e3, visit_s * 1e3, cpu_s * 1e3, self.peak_memory_mib()]
     }
 
     pub(crate) fn peak_memory_mib(&self) -> f64 {
@@ -79,16 +92,12 @@ impl Recovered {
     }
 }
 
-/// In the child: opens for writing, visits.
-pub(crate) fn recover(
-    contender: Contender,
-    directory: &Path,
-    cores: u16,
-) -> Result<Recovered, Failure> {
-    let recovered = contender.recover(directory, cores)?;
+/// In the child: what it did, and the memory and the processors that this took.
+pub(crate) fn measured(recovered: contenders::Recovered) -> Result<Recovered, Failure> {
     Ok(Recovered {
         open_s: recovered.open.as_secs_f64(),
         visit_s: recovered.visit.as_secs_f64(),
+        cpu_s: cpu_time()?.as_secs_f64(),
         peak_memory_kib: peak_memory_kib()?,
         tally: recovered.tally,
     })
@@ -98,6 +107,5 @@ pub(crate) fn recover(
 pub(crate) fn read(directory: &Path) -> Result<Recovered, Failure> {
     let start = Instant::now();
     let tally = Ours::read_back(directory)?;
-    let visit_s = start.elapsed().as_secs_f64();
-    Ok(Recovered { open_s: 0.0, visit_s, peak_memory_kib: peak_memory_kib()?, tally })
+    measured(contenders::Recovered { open: Duration::ZERO, visit: start.elapsed(), tally })
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use laminar_storage::incremental::RecoveryConfig;
 use laminar_storage::per_core_wal::{
-    CoreWalWriter, PerCoreWalConfig, PerCoreWalEntry, PerCoreWalManager, PerCoreWalReader,
+    CoreWalWriter, PerCoreRecoveryManager, PerCoreWalConfig, PerCoreWalEntry, PerCoreWalManager,
+    PerCoreWalReader,
 };
 
 use super::{Log, Recovered};
@@ -13,6 +15,20 @@ use crate::Failure;
 use crate::tally::{Tally, key};
 
 pub(crate) struct Reference(CoreWalWriter);
+
+impl Reference {
+    /// What tables call its recovery manager.
+    pub(crate) const MANAGER: &str = "laminar-storage, recovery manager";
+
+    /// Reads and sorts all entries without opening the log for writing: all of it counts as visit.
+    pub(crate) fn recover_by_manager(directory: &Path, cores: u16) -> Result<Recovered, Failure> {
+        let start = Instant::now();
+        let no_checkpoint = RecoveryConfig::new(directory, &segment(directory));
+        let manager = PerCoreRecoveryManager::new(config(directory, cores), no_checkpoint);
+        let tally = tally_of(&manager.recover_wal_only()?);
+        Ok(Recovered { open: Duration::ZERO, visit: start.elapsed(), tally })
+    }
+}
 
 impl Log for Reference {
     const NAME: &'static str = "laminar-storage";
@@ -38,11 +54,7 @@ impl Log for Reference {
 
     fn read_back(directory: &Path) -> Result<Tally, Failure> {
         let mut reader = PerCoreWalReader::open(0, &segment(directory))?;
-        let mut tally = Tally::default();
-        for entry in &reader.read_all()? {
-            add(&mut tally, entry);
-        }
-        Ok(tally)
+        Ok(tally_of(&reader.read_all()?))
     }
 
     fn fill(directory: &Path, cores: u16, records: u64, value: &[u8]) -> Result<(), Failure> {
@@ -58,18 +70,19 @@ impl Log for Reference {
         let start = Instant::now();
         let manager = PerCoreWalManager::open(config(directory, cores))?;
         let open = start.elapsed();
-        let mut tally = Tally::default();
-        for entry in &manager.merge_segments()? {
-            add(&mut tally, entry);
-        }
+        let tally = tally_of(&manager.merge_segments()?);
         Ok(Recovered { open, visit: start.elapsed() - open, tally })
     }
 }
 
-fn add(tally: &mut Tally, entry: &PerCoreWalEntry) {
-    if let (Some(key), Some(value)) = (entry.key(), entry.value()) {
-        tally.add(key, value);
+fn tally_of(entries: &[PerCoreWalEntry]) -> Tally {
+    let mut tally = Tally::default();
+    for entry in entries {
+        if let (Some(key), Some(value)) = (entry.key(), entry.value()) {
+            tally.add(key, value);
+        }
     }
+    tally
 }
 
 fn config(directory: &Path, cores: u16) -> PerCoreWalConfig {
