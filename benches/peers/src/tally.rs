@@ -22,6 +22,16 @@ impl Tally {
         Self { entries: records, value_bytes: records * value_bytes, key_sum }
     }
 
+    /// What a log of puts with keys `first..end` must give.
+    pub(crate) const fn between(first: u64, end: u64, value_bytes: u64) -> Self {
+        let (below, all) = (Self::of(first, value_bytes), Self::of(end, value_bytes));
+        Self {
+            entries: all.entries - below.entries,
+            value_bytes: all.value_bytes - below.value_bytes,
+            key_sum: all.key_sum - below.key_sum,
+        }
+    }
+
     #[inline]
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
         self.entries += 1;
@@ -83,6 +93,12 @@ mod tests {
     fn what_was_written_is_what_is_expected() {
         read(&[0, 1, 2, 3]).check(&Tally::of(4, 100)).unwrap();
         read(&[]).check(&Tally::of(0, 100)).unwrap();
+    }
+
+    #[test]
+    fn what_lies_behind_a_checkpoint_is_what_is_expected() {
+        read(&[3, 4]).check(&Tally::between(3, 5, 100)).unwrap();
+        read(&[3, 3]).check(&Tally::between(3, 5, 100)).unwrap_err();
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use laminar_wal::{
-    CoreWalWriter, EntryView, Recovery, RecoveryMode, Stalls, SyncedWatch, Wal, WalOptions,
+    CheckpointDetails, CoreWalWriter, EntryView, Recovery, RecoveryMode, Stalls, SyncedWatch, Wal,
+    WalOptions,
 };
 
 use super::{Log, Recovered};
@@ -46,6 +47,15 @@ impl Ours {
     /// Empties the log; its full segments are kept to be used again.
     pub(crate) fn reset(&mut self) -> Result<(), Failure> {
         Ok(self.writer.reset()?)
+    }
+
+    /// Makes a checkpoint here and now, with no snapshot that anybody could read: what lies behind
+    /// it is given back.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), Failure> {
+        // Checkpoints are told by their epochs.
+        let pending = self.wal.begin_checkpoint(0)?;
+        pending.arrival().arrive(&mut self.writer)?;
+        Ok(pending.complete(CheckpointDetails::default())?)
     }
 
     /// Gives the writer back: everything is durable, and the log is open still.
