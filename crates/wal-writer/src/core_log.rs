@@ -31,6 +31,9 @@ use crate::sync::{Mutex, MutexGuard};
 /// How long a core must be quiet before its vouch block says how far it is durable.
 const QUIET_BEFORE_VOUCH: Duration = Duration::from_secs(1);
 
+/// So many released files are recycled or removed before the background does what else there is.
+const GIVEN_BACK_AT_ONCE: usize = 4;
+
 /// What all cores of a log share.
 #[derive(Debug)]
 pub(crate) struct LogShared {
@@ -345,23 +348,34 @@ impl CoreLog {
         if self.shared.replay_pin.is_held() {
             return;
         }
-        // If there is no thread to be had, the next opening removes them.
-        let _ = self.spawn(JobKind::Prepare, Duration::ZERO, move |log| {
-            if let Ok(_held) = log.directory_lock() {
-                log.segments.recycle(&segment_ids);
+        self.give_back(segment_ids, |log, ids| log.segments.recycle(ids));
+    }
+
+    /// Has the background remove segments of any core, one that has no log in this opening too.
+    pub(crate) fn remove_segments_of(self: &Arc<Self>, core: u16, segment_ids: Vec<u64>) {
+        self.give_back(segment_ids, move |log, ids| {
+            for &segment_id in ids {
+                let name = format!("{}/{}", CoreDirectory(core), SegmentFile(segment_id));
+                let _ = log.shared.storage.remove(&name);
             }
         });
     }
 
-    /// Has the background remove segments of a core that has no log in this opening.
-    pub(crate) fn remove_segments_of(self: &Arc<Self>, core: u16, segment_ids: Vec<u64>) {
+    /// Has the background do `work` with a few of these at a time: removing a file takes
+    /// milliseconds, and whoever waits for a segment to be prepared must not wait for many.
+    fn give_back(
+        self: &Arc<Self>,
+        segment_ids: Vec<u64>,
+        work: impl Fn(&Self, &[u64]) + Clone + Send + Sync + 'static,
+    ) {
         // If there is no thread to be had, the next opening removes them.
         let _ = self.spawn(JobKind::Prepare, Duration::ZERO, move |log| {
-            if let Ok(_held) = log.directory_lock() {
-                for &segment_id in &segment_ids {
-                    let name = format!("{}/{}", CoreDirectory(core), SegmentFile(segment_id));
-                    let _ = log.shared.storage.remove(&name);
-                }
+            let (now, later) =
+                segment_ids.split_at_checked(GIVEN_BACK_AT_ONCE).unwrap_or((&segment_ids, &[]));
+            let Ok(_held) = log.directory_lock() else { return };
+            work(log, now);
+            if !later.is_empty() {
+                log.give_back(later.to_vec(), work.clone());
             }
         });
     }

@@ -117,6 +117,10 @@ impl Wal {
             let found = recovered.cores.iter().find(|found| found.core == core);
             cores.push(open_core(&shared, core, found, epoch, lock)?);
         }
+        // Before anything is prepared, which may need the space.
+        if let Some(worker) = cores.first() {
+            remove_released(worker, recovered);
+        }
         for core in &cores {
             core.prepare_ahead();
         }
@@ -485,15 +489,29 @@ fn remove_leftovers(shared: &LogShared, recovered: &RecoveredLog) {
         }
         let head_id = highest_used_id(core);
         for other in &core.other_segments {
-            // Above the last segment, an unused one keeps its name until another takes it.
-            if other.why == OtherSegmentKind::Unused && other.segment_id > head_id {
-                continue;
-            }
             let name = format!("{directory}/{}", wal_format::SegmentFile(other.segment_id));
-            let is_dead = other.why == OtherSegmentKind::Dead;
-            if !is_dead || take_start(&*shared.storage, &name).is_ok() {
+            let is_removed = match other.why {
+                // Above the last segment, an unused one keeps its name until another takes it.
+                OtherSegmentKind::Unused => other.segment_id <= head_id,
+                OtherSegmentKind::Dead => take_start(&*shared.storage, &name).is_ok(),
+                OtherSegmentKind::Lost => true,
+                OtherSegmentKind::Released => false,
+            };
+            if is_removed {
                 let _ = shared.storage.remove(&name);
             }
+        }
+    }
+}
+
+/// Has the background remove what was released: there may be much of it, if somebody pinned it.
+fn remove_released(worker: &Arc<CoreLog>, recovered: &RecoveredLog) {
+    for core in &recovered.cores {
+        let others = core.other_segments.iter();
+        let released = others.filter(|other| other.why == OtherSegmentKind::Released);
+        let released: Vec<u64> = released.map(|other| other.segment_id).collect();
+        if !released.is_empty() {
+            worker.remove_segments_of(core.core, released);
         }
     }
 }

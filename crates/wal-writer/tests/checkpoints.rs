@@ -571,6 +571,66 @@ fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
 }
 
 #[test]
+fn an_opening_leaves_what_was_pinned_to_the_background_which_prepares_segments_meanwhile() {
+    let (disk, wal) = new_log(1);
+    let pin = wal.pin("backup");
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 1000);
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    drop(writers);
+    wal.close().unwrap();
+    drop(pin);
+    let before = segment_files(&disk);
+    assert!(before > 20, "{before}");
+
+    disk.set_tracing(true);
+    let (wal, _) = open(&disk, 1);
+    assert_eq!(removals_and_preparations(&disk), []);
+    disk.run_jobs();
+    let done = removals_and_preparations(&disk);
+    assert!(is_prepared_amid_removals(&done), "{done:?}");
+    // The one that holds the checkpoint, and the next one.
+    assert_eq!(segment_files(&disk), 2, "{:?}", disk.names());
+    assert_eq!(wal.disk_usage().unwrap().cores[0].live_segments, 1);
+}
+
+#[test]
+fn a_checkpoint_that_gives_much_back_keeps_nobody_waiting_for_a_segment() {
+    let disk = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let options = LogOptions { recycled_segments: 0, ..options() };
+    let (wal, _) = Wal::open(storage, options, CoreSelection::First(1)).unwrap();
+    let mut writers = wal.writers().unwrap();
+    fill_all(&mut writers, 1000);
+    disk.run_jobs();
+    checkpoint(&wal, &mut writers, 1);
+    let live_segments = || wal.disk_usage().unwrap().cores[0].live_segments;
+    let before = live_segments();
+    while live_segments() == before {
+        fill_all(&mut writers, 1);
+    }
+    disk.set_tracing(true);
+    disk.run_jobs();
+    let done = removals_and_preparations(&disk);
+    assert!(is_prepared_amid_removals(&done), "{done:?}");
+    assert_eq!(wal.disk_usage().unwrap().cores[0].live_segments, 2);
+}
+
+/// What the background did to names since tracing began.
+fn removals_and_preparations(disk: &SimStorage) -> Vec<OperationKind> {
+    let is_one =
+        |kind: &OperationKind| matches!(kind, OperationKind::Remove | OperationKind::Create);
+    disk.take_trace().iter().map(|operation| operation.kind).filter(is_one).collect()
+}
+
+/// Whether most files were removed behind the first one that was made.
+fn is_prepared_amid_removals(done: &[OperationKind]) -> bool {
+    let made = done.iter().position(|&kind| kind == OperationKind::Create);
+    made.is_some_and(|made| made < done.len() / 2)
+}
+
+#[test]
 fn the_epoch_of_a_barrier_that_was_released_is_left_all_the_same() {
     let disk = SimStorage::new(1);
     let open_alone = |disk: &SimStorage| {
@@ -589,7 +649,9 @@ fn the_epoch_of_a_barrier_that_was_released_is_left_all_the_same() {
     drop(wal);
     open_alone(&disk).close().unwrap();
     let wal = open_alone(&disk);
-    assert_eq!(segment_files(&disk), 1, "{:?}", disk.names());
+    disk.run_jobs();
+    let barriers_segment = "core-0003/00000000000000000001.wal";
+    assert!(disk.names().iter().all(|name| name != barriers_segment), "{:?}", disk.names());
     assert_eq!(wal.writer(3).unwrap().epoch(), 1);
     assert_eq!(wal.watch_epochs().complete(), Some(0));
     checkpoint(&wal, &mut wal.writers().unwrap(), 2);
