@@ -79,7 +79,7 @@ struct Setting<'a> {
     is_quick: bool,
 }
 
-/// Rounds of several minutes each would be few.
+/// A round is dropped if a bare fdatasync beside it took longer than this, in the median.
 const FDATASYNC_LIMIT_US: f64 = 1000.0;
 
 fn main() -> Result<(), Failure> {
