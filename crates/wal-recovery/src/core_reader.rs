@@ -20,6 +20,8 @@ pub(crate) struct CoreReader {
     from_position: u64,
     /// Entries of a later epoch end the reading.
     last_epoch: u64,
+    /// How far the log had come at a record boundary that nothing below is wanted of.
+    begin: Option<Progress>,
     scan: Option<SegmentScan>,
 }
 
@@ -111,8 +113,16 @@ impl CoreReader {
             spans: wanted.rev().copied().collect(),
             from_position,
             last_epoch,
+            begin: None,
             scan: None,
         }
+    }
+
+    /// Has the reading begin where the log had come so far, without a look at what lies before it in
+    /// its segment.
+    pub(crate) const fn beginning_at(mut self, begin: Progress) -> Self {
+        self.begin = Some(begin);
+        self
     }
 
     /// Puts the next entries into `chunk`, whatever it held: at least one, unless there are no more.
@@ -193,8 +203,10 @@ impl CoreReader {
         };
         let place = SegmentPlace::of_span(self.core, &span);
         let cursor = place.open(self.storage.as_ref(), Buffers::default())?;
-        self.scan =
-            Some(SegmentScan::new(place, cursor, progress_at_base(&span), span.end_position));
+        let begins_within = |begin: &Progress| begin.position >= span.base_position;
+        let begin = self.begin.take().filter(begins_within);
+        let progress = begin.unwrap_or_else(|| progress_at_base(&span));
+        self.scan = Some(SegmentScan::new(place, cursor, progress, span.end_position));
         Ok(true)
     }
 }

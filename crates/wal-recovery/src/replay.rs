@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use wal_entry::{EntryView, WalEntry};
+use wal_format::CheckpointCore;
 use wal_storage::{Result, Storage, WalError};
 
 use crate::core::SegmentSpan;
@@ -13,9 +14,11 @@ use crate::core_reader::CoreReader;
 use crate::log::{RecoveredLog, in_parallel};
 use crate::merge::visit_merged;
 use crate::report::RecoveryReport;
+use crate::scan::Progress;
 
 /// The entries of a recovered log: those behind its last checkpoint, whose snapshot holds what
-/// the others did, and behind what was given back; or, [from the start](Self::from_start), all that are still there.
+/// the others did, and behind what was given back; or, [from the start](Self::from_start), all that
+/// are still there.
 ///
 /// Entries are read from their files each time, by helper threads while the caller visits, through
 /// at most four buffers of 256 KiB per core and one for a record that is larger than these, and
@@ -43,6 +46,8 @@ pub struct Recovery {
     report: RecoveryReport,
     cores: BTreeMap<u16, Vec<SegmentSpan>>,
     from_positions: BTreeMap<u16, u64>,
+    /// How far the cores had come at the checkpoint, as long as the replay begins there.
+    begins: BTreeMap<u16, Progress>,
     last_epoch: u64,
     on_progress: Option<ProgressCallback>,
     /// Shared by all clones, and by nobody else.
@@ -86,15 +91,22 @@ impl ReplayPin {
 impl Recovery {
     pub(crate) fn new(storage: Arc<dyn Storage>, log: &RecoveredLog) -> Self {
         let cores = log.cores.iter();
+        let manifest = log.manifest.as_ref();
         // What is still there of what was given back is a part without a whole.
-        let from_position = |core: u16| {
-            log.manifest.as_ref().map_or(0, |manifest| manifest.checkpointed_position(core))
-        };
+        let from_position =
+            |core: u16| manifest.map_or(0, |manifest| manifest.checkpointed_position(core));
+        let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+        let begins = checkpoint.into_iter().flat_map(|checkpoint| {
+            let places = checkpoint.cores.iter();
+            let counting = places.filter(|place| place.position == from_position(place.core));
+            counting.map(|place| (place.core, progress_behind_barrier(checkpoint.epoch, place)))
+        });
         Self {
             storage,
             report: log.report.clone(),
             cores: cores.clone().map(|core| (core.core, core.spans.clone())).collect(),
             from_positions: cores.map(|it| (it.core, from_position(it.core))).collect(),
+            begins: begins.collect(),
             last_epoch: u64::MAX,
             on_progress: None,
             pin: Arc::new(()),
@@ -127,6 +139,7 @@ impl Recovery {
     #[must_use]
     pub fn from_positions(mut self, positions: &[(u16, u64)]) -> Self {
         self.from_positions = positions.iter().copied().collect();
+        self.begins.clear();
         self
     }
 
@@ -268,7 +281,12 @@ impl Recovery {
     fn reader(&self, core: u16) -> Option<CoreReader> {
         let spans = self.cores.get(&core)?;
         let from_position = self.first_position(core);
-        Some(CoreReader::new(self.storage.clone(), core, spans, from_position, self.last_epoch))
+        let reader =
+            CoreReader::new(self.storage.clone(), core, spans, from_position, self.last_epoch);
+        Some(match self.begins.get(&core) {
+            Some(begin) => reader.beginning_at(*begin),
+            None => reader,
+        })
     }
 
     fn first_position(&self, core: u16) -> u64 {
@@ -283,6 +301,17 @@ impl Recovery {
         };
         let report = self.on_progress.as_ref().map(|callback| &*callback.0);
         Meter::new(report.map(|report| (report, self.cores.iter().map(of_core).sum())))
+    }
+}
+
+/// How far a core's log had come behind the barrier of a checkpoint.
+fn progress_behind_barrier(epoch: u64, place: &CheckpointCore) -> Progress {
+    Progress {
+        position: place.position,
+        next_sequence: place.sequence,
+        last_epoch: epoch,
+        last_timestamp_ns: place.timestamp_ns,
+        ..Progress::EMPTY
     }
 }
 

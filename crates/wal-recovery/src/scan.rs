@@ -183,8 +183,8 @@ pub(crate) struct SegmentScan {
 }
 
 impl SegmentScan {
-    /// A scan that begins with the first record of a segment. Of `progress`, the position is the
-    /// segment's base.
+    /// A scan that begins where the log has come so far: with the first record of a segment, if the
+    /// position of `progress` is the segment's base, or at a later one's beginning.
     pub(crate) const fn new(
         place: SegmentPlace,
         cursor: Cursor,

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use support::{Recovered, new_log, recovered, release, value};
 use wal_entry::{EntryView, Offsets, WalEntry, WalOperation};
-use wal_format::{Checkpoint, CheckpointCore};
+use wal_format::{Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES};
 use wal_recovery::{Recovery, ReplayProgress};
-use wal_storage::WalError;
+use wal_storage::{Access, WalError, WriteSync};
 
 /// Two cores, three segments each, and where the second segment of each begins.
 fn two_cores() -> (Recovered, Vec<WalEntry>, [u64; 2]) {
@@ -71,8 +71,8 @@ fn an_owned_iterator_ends_behind_the_first_error() {
     replayed.next().unwrap().unwrap();
     // What is read later is damaged by now.
     let name = "core-0001/00000000000000000002.wal";
-    let file = storage.open(name, wal_storage::Access::ReadWrite).unwrap();
-    file.write_at(&[&[0xFF; 4096]], 12288, wal_storage::WriteSync::None).unwrap();
+    let file = storage.open(name, Access::ReadWrite).unwrap();
+    file.write_at(&[&[0xFF; 4096]], 12288, WriteSync::None).unwrap();
     // Bounded, so that an iterator without an end is noticed too.
     let rest: Vec<_> = replayed.take(entries.len()).collect();
     assert!(rest.len() < entries.len() - 1);
@@ -195,4 +195,45 @@ fn a_replay_begins_behind_the_checkpoint_unless_it_is_told_otherwise() {
     let found = recovered(&log.finish());
     assert_eq!(replay(&found).entries().unwrap().len(), 80 + 120);
     assert_eq!(replay(&found).from_start().entries().unwrap().len(), 240);
+}
+
+#[test]
+fn what_lies_before_the_checkpoint_in_its_segment_is_not_looked_into_again() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    let mut checkpoint_position = 0;
+    for key in 0..40_u8 {
+        if key == 20 {
+            checkpoint_position = segment.position();
+        }
+        segment.put(&[key], &value(300));
+    }
+    let timestamp_ns = log.entries()[19].timestamp_ns;
+    log.manifest().checkpoint = Some(Checkpoint {
+        id: 1,
+        epoch: 0,
+        cores: vec![CheckpointCore {
+            core: 0,
+            position: checkpoint_position,
+            sequence: 20,
+            timestamp_ns,
+        }],
+        source_offsets: Vec::new(),
+        watermark: None,
+    });
+    let found = recovered(&log.finish());
+    let in_the_fifth_record = SEGMENT_HEADER_BYTES + 5 * checkpoint_position / 20;
+    let name = "core-0000/00000000000000000001.wal";
+    let file = found.storage.open(name, Access::ReadWrite).unwrap();
+    file.write_at(&[&[0xff]], in_the_fifth_record, WriteSync::None).unwrap();
+
+    let behind = replay(&found).entries().unwrap();
+    assert_eq!(
+        behind.iter().map(|entry| entry.sequence).collect::<Vec<_>>(),
+        Vec::from_iter(20..40)
+    );
+    let per_core = replay(&found).for_each_per_core(|_| 0, |count, _| *count += 1).unwrap();
+    assert_eq!(per_core[&0], 20);
+    replay(&found).from_start().entries().unwrap_err();
+    replay(&found).from_positions(&[(0, checkpoint_position)]).entries().unwrap_err();
 }
