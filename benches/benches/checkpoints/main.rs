@@ -47,19 +47,20 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Part {
-    /// Replay with a cold page cache, beside `cat`.
-    ColdReplay,
-    /// Opening behind checkpoints that have more and more behind them.
-    OpenBehind,
-    /// What a checkpoint over many cores does to appends, beside plain syncs.
-    CheckpointLatency,
     /// Disk and memory over a hundred checkpoints.
     CheckpointSpace,
+    /// What a checkpoint over many cores does to appends, beside plain syncs.
+    CheckpointLatency,
+    /// Opening behind checkpoints that have more and more before them.
+    OpenBehind,
+    /// Replay with a cold page cache, beside `cat`.
+    ColdReplay,
 }
 
 impl Part {
+    /// What looks at memory comes first: the allocator keeps some of what the others had.
     const ALL: [Self; 4] =
-        [Self::ColdReplay, Self::OpenBehind, Self::CheckpointLatency, Self::CheckpointSpace];
+        [Self::CheckpointSpace, Self::CheckpointLatency, Self::OpenBehind, Self::ColdReplay];
 
     const fn name(self) -> &'static str {
         match self {
