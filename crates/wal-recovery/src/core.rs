@@ -3,7 +3,7 @@
 mod end;
 mod walk;
 
-use wal_format::Manifest;
+use wal_format::{Checkpoint, CheckpointCore, Manifest};
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
@@ -193,12 +193,15 @@ pub(crate) fn recover(
     for member in &chain.members {
         claims.add_header(member.header, cuts.limit(member.header.segment_id));
     }
+    let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
+    let checkpoint = checkpoint.and_then(|checkpoint| Some((checkpoint, checkpoint.place(core)?)));
     let recovery = CoreRecovery {
         storage,
         mode,
         core,
         cuts: &cuts,
         holes: &holes,
+        checkpoint,
         chain: &chain,
         release_position,
         claims,
@@ -207,8 +210,7 @@ pub(crate) fn recover(
         buffers: Buffers::default(),
     };
     let mut found = recovery.run()?;
-    let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
-    if let Some(place) = checkpoint.and_then(|checkpoint| checkpoint.place(core)) {
+    if let Some((_, place)) = checkpoint {
         found.committed.retain(|order| order.sequence >= place.sequence);
     }
 
@@ -291,6 +293,8 @@ struct CoreRecovery<'a> {
     core: u16,
     cuts: &'a Cuts,
     holes: &'a Holes,
+    /// The last checkpoint, and where it stands on this core.
+    checkpoint: Option<(&'a Checkpoint, &'a CheckpointCore)>,
     chain: &'a Chain<'a>,
     release_position: u64,
     claims: Claims,

@@ -198,6 +198,12 @@ impl SegmentScan {
         self.progress
     }
 
+    /// Has the scan go on from where it ended at its limit, with what is known of the log there.
+    pub(crate) const fn go_on_to(&mut self, limit_position: u64, progress: Progress) {
+        self.limit_position = limit_position;
+        self.progress = progress;
+    }
+
     pub(crate) const fn place(&self) -> &SegmentPlace {
         &self.place
     }

@@ -382,14 +382,14 @@ fn a_used_segment_below_the_chain_that_begins_above_it_is_damage() {
 #[test]
 fn epoch_and_timestamp_of_the_checkpoint_are_remembered() {
     let mut log = new_log();
-    log.core(0).segment().put(b"a", b"1");
+    let position = log.core(0).segment().put(b"a", b"1").position();
     log.manifest().checkpoint = Some(wal_format::Checkpoint {
         id: 1,
         epoch: 6,
         cores: vec![wal_format::CheckpointCore {
             core: 0,
-            position: 0,
-            sequence: 0,
+            position,
+            sequence: 1,
             timestamp_ns: 70,
         }],
         source_offsets: vec![],

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use support::{Recovered, new_log, recovered, release, value};
+use support::{Recovered, damaged, new_log, recovered, release, value};
 use wal_entry::{EntryView, Offsets, WalEntry, WalOperation};
 use wal_format::{Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES};
 use wal_recovery::{Recovery, ReplayProgress};
@@ -236,4 +236,30 @@ fn what_lies_before_the_checkpoint_in_its_segment_is_not_looked_into_again() {
     assert_eq!(per_core[&0], 20);
     replay(&found).from_start().entries().unwrap_err();
     replay(&found).from_positions(&[(0, checkpoint_position)]).entries().unwrap_err();
+}
+
+#[test]
+fn a_checkpoint_that_stands_before_another_entry_than_it_says_is_damage() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    segment.put(b"a", b"").put(b"b", b"");
+    let position = segment.position();
+    segment.put(b"c", b"");
+    let mut with_checkpoint = |position, sequence| {
+        let place = CheckpointCore { core: 0, position, sequence, timestamp_ns: 0 };
+        log.manifest().checkpoint = Some(Checkpoint {
+            id: 7,
+            epoch: 0,
+            cores: vec![place],
+            source_offsets: Vec::new(),
+            watermark: None,
+        });
+        log.finish()
+    };
+    let found = recovered(&with_checkpoint(position, 2));
+    assert_eq!(replay(&found).entries().unwrap().len(), 1);
+    let wrong = damaged(&with_checkpoint(position, 3));
+    assert!(wrong.what.contains("checkpoint 7 stands before sequence 3"), "{wrong}");
+    // In the midst of a record.
+    assert_eq!(damaged(&with_checkpoint(position - 8, 2)).core, Some(0));
 }

@@ -142,11 +142,12 @@ fn nothing_is_cut_away_below_a_checkpoint_of_the_same_core() {
     for core in [0, 1] {
         log.core(core).segment().put(b"a", b"").put(b"b", b"").put(b"c", b"");
     }
-    let place = |core, position| CheckpointCore { core, position, sequence: 0, timestamp_ns: 0 };
+    let place =
+        |core, position, sequence| CheckpointCore { core, position, sequence, timestamp_ns: 0 };
     log.manifest().checkpoint = Some(Checkpoint {
         id: 1,
         epoch: 0,
-        cores: vec![place(0, 80), place(1, 160)],
+        cores: vec![place(0, 80, 1), place(1, 160, 2)],
         source_offsets: vec![],
         watermark: None,
     });

@@ -31,6 +31,8 @@ impl CoreRecovery<'_> {
             let next = followers.next();
             self.check_continues(member, &mut progress)?;
             progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
+            let place = SegmentPlace::new(member.header, member.start.base_position);
+            self.pass_checkpoint(&mut progress, &place)?;
             let limit_position = match next {
                 Some(next) => next.start.base_position,
                 None => self.cuts.limit(member.header.segment_id),
@@ -186,12 +188,17 @@ impl CoreRecovery<'_> {
         member: &Member<'_>,
         progress: Progress,
         limit_position: u64,
-    ) -> Result<(Stop, SegmentScan)> {
+    ) -> Result<(Stop, SegmentScan), Failure> {
         let place = SegmentPlace::new(member.header, member.start.base_position);
         let cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
-        let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
-        let (entries, committed) = (&mut self.entries, &mut self.committed);
+        // A record ends where the checkpoint stands.
+        let checkpoint_position = self.checkpoint.map(|(_, place)| place.position);
+        let first_limit =
+            checkpoint_position.filter(|it| (progress.position..limit_position).contains(it));
+        let mut scan =
+            SegmentScan::new(place, cursor, progress, first_limit.unwrap_or(limit_position));
         loop {
+            let (entries, committed) = (&mut self.entries, &mut self.committed);
             scan.run(
                 |_| true,
                 |_, entry| {
@@ -215,9 +222,41 @@ impl CoreRecovery<'_> {
                     self.claims.add_mark(mark, place.segment_id, position, u64::MAX);
                 }
                 Next::Skipped => {}
+                Next::Stop(Stop::Limit) if position < limit_position => {
+                    let mut progress = scan.progress();
+                    self.pass_checkpoint(&mut progress, &place)?;
+                    scan.go_on_to(limit_position, progress);
+                }
                 Next::Stop(stop) => return Ok((stop, scan)),
             }
         }
+    }
+
+    /// Where the checkpoint stands, the log has come as far as the manifest says: replay begins there
+    /// without a look at what lies before.
+    fn pass_checkpoint(
+        &self,
+        progress: &mut Progress,
+        place: &SegmentPlace,
+    ) -> Result<(), Failure> {
+        let Some((checkpoint, at)) =
+            self.checkpoint.filter(|(_, at)| at.position == progress.position)
+        else {
+            return Ok(());
+        };
+        if at.sequence != progress.next_sequence {
+            let problem = Problem {
+                what: format!(
+                    "the manifest says that checkpoint {} stands before sequence {}, but the next \
+                     one here is {}",
+                    checkpoint.id, at.sequence, progress.next_sequence
+                ),
+                bytes: 0,
+            };
+            return Err(place.damage(self.storage, at.position, &problem, None).into());
+        }
+        progress.raise(checkpoint.epoch, at.timestamp_ns);
+        Ok(())
     }
 
     /// Collects the evidence at the place where the last scan stopped, marks behind it included.
