@@ -104,11 +104,7 @@ fn checkpointed() -> Log {
     drop(recovery);
     let mut writers = wal.writers().unwrap();
     put_in_epochs(&disk, &mut writers, 2);
-    let pending = wal.begin_checkpoint(7).unwrap();
-    for writer in writers.iter_mut() {
-        pending.arrival().arrive(writer).unwrap();
-    }
-    pending.complete(CheckpointDetails::default()).unwrap();
+    checkpoint(&wal, &mut writers, 7);
     disk.run_jobs();
     put_in_epochs(&disk, &mut writers, 2);
     close(wal, writers);
@@ -310,6 +306,208 @@ fn quarantine(disk: &SimStorage) -> Vec<String> {
     let mut names = disk.names();
     names.retain(|name| name.starts_with("quarantine/"));
     names
+}
+
+#[test]
+fn what_is_in_quarantine_stays_there_while_its_segment_is_cut_again() {
+    let log = two_epochs();
+    // One entry of each core lies between them.
+    let [later, earlier] = [1, 1 + usize::from(CORES)].map(|back| {
+        let puts = log.entries.iter().filter(|entry| entry.epoch == 0 && entry.is_put());
+        RecoveryTarget::Timestamp(puts.rev().nth(back).unwrap().timestamp_ns)
+    });
+    drop(log.recover(RecoveryMode::TornTail, later).accept().unwrap());
+    let copies = quarantine(&log.disk);
+    let pending = log.recover(RecoveryMode::TornTail, earlier);
+    log.disk.snapshot_each_change(true);
+    drop(pending.accept().unwrap());
+    for (number, disk) in log.disk.take_snapshots() {
+        let crashed = disk.crash(CrashPlan::keep_everything());
+        for copy in &copies {
+            assert!(
+                crashed.read_file(copy).ok() == log.disk.read_file(copy).ok(),
+                "operation {number}: {copy} is gone"
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_that_was_released_is_gone_back_to_though_its_checkpoint_was_reset_away() {
+    let log = checkpointed();
+    let (wal, recovery) = options(&log.disk).open().unwrap();
+    drop(recovery);
+    let mut writer = wal.writer(0).unwrap();
+    writer.reset().unwrap();
+    drop(writer);
+    wal.close().unwrap();
+    for target in [RecoveryTarget::Epoch(0), RecoveryTarget::Timestamp(0)] {
+        let refused = try_recover(&log.disk, RecoveryMode::TornTail, target).unwrap_err();
+        assert!(matches!(refused, WalError::InvalidArgument { .. }), "{target:?}: {refused}");
+        assert!(refused.to_string().contains("core 1 was released"), "{refused}");
+    }
+    // Core 0 has left no epoch, and the others keep what a checkpoint once stood behind.
+    let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::LastCompleteEpoch);
+    let kept = kept_of(&pending);
+    drop(pending.accept().unwrap());
+    assert_eq!(found(&log.disk).unwrap(), kept);
+}
+
+#[test]
+fn a_segment_without_entries_behind_lost_ones_is_no_reason_to_salvage_nothing() {
+    let disk = SimStorage::new(7);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writer = wal.writer(0).unwrap();
+    for _ in 0..2 {
+        writer.append_put(b"kept", b"").unwrap();
+        let end = writer.position();
+        writer.append_put(b"cut off", b"").unwrap();
+        writer.truncate(end).unwrap();
+    }
+    disk.run_jobs();
+    drop(writer);
+    wal.close().unwrap();
+    // One that held an entry, and the one prepared behind the last one, which holds none.
+    for lost in [2, 4] {
+        disk.zero(&format!("core-0000/{lost:020}.wal"), 0..4096).unwrap();
+    }
+    let pending = try_recover(&disk, RecoveryMode::Salvage, RecoveryTarget::End).unwrap();
+    let kept = kept_of(&pending);
+    assert_eq!(kept.len(), 1, "{}", pending.report());
+    goes_on(&disk, pending, &kept);
+}
+
+#[test]
+fn an_unreadable_file_that_was_released_is_no_reason_to_cut_away_the_last_segment() {
+    let disk = SimStorage::new(9);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    let ends = |writers: &mut CoreWriters| -> Vec<u64> {
+        writers.iter_mut().map(|writer| writer.position()).collect()
+    };
+    for writer in writers.iter_mut() {
+        writer.append_put(b"released", b"").unwrap();
+    }
+    for id in 0..2 {
+        let end = ends(&mut writers);
+        for writer in writers.iter_mut() {
+            writer.append_put(b"cut off", b"").unwrap();
+        }
+        writers.truncate(&end).unwrap();
+        if id == 0 {
+            checkpoint(&wal, &mut writers, id);
+        }
+    }
+    close(wal, writers);
+    disk.zero("core-0000/00000000000000000002.wal", 0..4096).unwrap();
+    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        let disk = disk.fork();
+        let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
+        let kept = kept_of(&pending);
+        goes_on(&disk, pending, &kept);
+    }
+}
+
+#[test]
+fn what_is_accepted_is_what_was_shown_though_a_core_skipped_the_epoch() {
+    let disk = SimStorage::new(8);
+    let (wal, recovery) = options(&disk).open().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    writers.append_epoch_barrier().unwrap();
+    for writer in writers.iter_mut() {
+        if writer.core_id() == 0 {
+            writer.set_epoch(3).unwrap();
+        }
+        writer.append_put(b"of the next epoch", b"").unwrap();
+        writer.append_epoch_barrier().unwrap();
+    }
+    close(wal, writers);
+    // Core 0 has left epoch 1 too, but what says so goes with epoch 3.
+    let log = Log::of(disk);
+    let pending = log.recover(RecoveryMode::TornTail, RecoveryTarget::LastCompleteEpoch);
+    let kept = kept_of(&pending);
+    assert_eq!(kept.last().map(|entry| entry.epoch), Some(1));
+    drop(pending.accept().unwrap());
+    assert_eq!(found(&log.disk), Ok(kept));
+}
+
+fn checkpoint(wal: &Wal, writers: &mut CoreWriters, id: u64) {
+    let pending = wal.begin_checkpoint(id).unwrap();
+    for writer in writers.iter_mut() {
+        pending.arrival().arrive(writer).unwrap();
+    }
+    pending.complete(CheckpointDetails::default()).unwrap();
+}
+
+#[test]
+fn a_core_of_which_nothing_but_its_checkpoint_is_left_goes_on_where_that_stands() {
+    for is_reset in [false, true] {
+        let disk = SimStorage::new(5);
+        let (wal, recovery) = options(&disk).open().unwrap();
+        drop(recovery);
+        let mut writers = wal.writers().unwrap();
+        let mut ends = Vec::new();
+        for writer in writers.iter_mut() {
+            writer.append_put(b"kept", b"").unwrap();
+            ends.push(writer.position());
+            writer.append_put(b"cut off", b"").unwrap();
+        }
+        match is_reset {
+            true => writers.reset().unwrap(),
+            false => writers.truncate(&ends).unwrap(),
+        }
+        checkpoint(&wal, &mut writers, 7);
+        close(wal, writers);
+        // Where the log went on behind the cut, and where the checkpoint stands.
+        disk.delete("core-0001/00000000000000000002.wal").unwrap();
+        for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+            let disk = disk.fork();
+            let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
+            assert_eq!(pending.losses().len(), 1 + usize::from(!is_reset), "{}", pending.report());
+            let kept = kept_of(&pending);
+            goes_on(&disk, pending, &kept);
+        }
+    }
+}
+
+/// Accepted, it is what was shown, and what is appended then stands behind that.
+fn goes_on(disk: &SimStorage, pending: PendingRecovery, kept: &[WalEntry]) {
+    let (wal, _) = pending.accept().unwrap();
+    let mut writers = wal.writers().unwrap();
+    for writer in writers.iter_mut() {
+        writer.append_put(b"behind", b"").unwrap();
+    }
+    close(wal, writers);
+    let entries = found(disk).unwrap();
+    assert_eq!(entries[..kept.len()], *kept);
+    assert_eq!(entries.len(), kept.len() + usize::from(CORES));
+}
+
+#[test]
+fn a_core_that_was_cut_back_to_its_checkpoint_and_logs_no_more_is_in_the_next_checkpoint() {
+    let disk = SimStorage::new(6);
+    for id in 0..2 {
+        let (wal, recovery) = options(&disk).open().unwrap();
+        drop(recovery);
+        let mut writers = wal.writers().unwrap();
+        put_in_epochs(&disk, &mut writers, 1);
+        if id == 0 {
+            checkpoint(&wal, &mut writers, id);
+        }
+        close(wal, writers);
+    }
+    let log = Log::of(disk);
+    let epoch = log.entries[0].epoch - 1;
+    let pending = options(&log.disk).cores(1).recovery_target(RecoveryTarget::Epoch(epoch));
+    let (wal, recovery) = pending.recover().unwrap().accept().unwrap();
+    drop(recovery);
+    let mut writers = wal.writers().unwrap();
+    checkpoint(&wal, &mut writers, 2);
+    let places = wal.last_checkpoint().unwrap().cores;
+    assert_eq!(places.iter().map(|place| place.core).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 /// A log that somebody did something to.

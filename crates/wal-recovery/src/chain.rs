@@ -82,7 +82,8 @@ pub(crate) fn build<'a>(
             break;
         }
         let hole = holes.before(current.header.segment_id, current.start.base_position);
-        next = match (predecessor(storage, headers, cuts, release_position, current), hole) {
+        let named = predecessor(storage, headers, (cuts, holes), release_position, current);
+        next = match (named, hole) {
             (Ok(named), _) => Some(named),
             (Err(failure), None) => return Err(failure),
             // Whatever there is below the hole; nothing, if that was released.
@@ -118,7 +119,7 @@ fn member(header: &SegmentHeader) -> Option<Member<'_>> {
 fn predecessor<'a>(
     storage: &dyn Storage,
     headers: &'a Headers,
-    cuts: &Cuts,
+    (cuts, holes): (&Cuts, &Holes),
     release_position: u64,
     current: Member<'a>,
 ) -> Result<Member<'a>, Failure> {
@@ -159,7 +160,9 @@ fn predecessor<'a>(
         ));
     }
     let limit_position = cuts.limit(segment_id);
-    if cuts.makes_dead(found) || base_position > limit_position {
+    // What stood between was lost, and that was accepted.
+    let is_lost = holes.end_of(segment_id, limit_position, base_position) == Some(base_position);
+    if cuts.makes_dead(found) || (base_position > limit_position && !is_lost) {
         return broken(format!(
             "it continues {name} at {base_position}, but that segment was cut at {limit_position}"
         ));

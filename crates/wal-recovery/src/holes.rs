@@ -29,9 +29,16 @@ impl Holes {
         let mut accepted = self.accepted.iter();
         let hole = accepted.find(|it| {
             let is_here = it.segment_id == segment_id && it.end_position <= limit_position;
-            it.position == position && (is_here || it.end_position == limit_position)
+            let is_up_to_limit = it.segment_id >= segment_id && it.end_position == limit_position;
+            it.position == position && (is_here || is_up_to_limit)
         });
         hole.map(|it| it.end_position)
+    }
+
+    /// Whether a range that was accepted as lost begins there: so does the one behind the end of a
+    /// log of which nothing is left but a checkpoint.
+    pub(crate) fn begin_at(&self, position: u64) -> bool {
+        self.accepted.iter().any(|it| it.position == position)
     }
 
     /// Where the hole begins that ends where the segment does begin; so it need not be continuous

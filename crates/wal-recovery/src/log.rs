@@ -89,7 +89,7 @@ pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<Recover
 ///
 /// As [`recover`]; in [`RecoveryMode::PointInTime`] for damage only if it lies below the last
 /// checkpoint, or is not that of a core's log. [`InvalidArgument`](WalError::InvalidArgument) if
-/// the target lies below the last checkpoint.
+/// the target lies below the last checkpoint, or below what was released.
 pub fn recover_to(
     storage: &Arc<dyn Storage>,
     mode: RecoveryMode,

@@ -132,7 +132,8 @@ impl Proposing<'_> {
         Ok(())
     }
 
-    /// Cuts every core behind what is kept of it. What lies below the checkpoint is kept.
+    /// Cuts every core behind what is kept of it. What lies below the checkpoint, or was released, is
+    /// kept.
     fn cut_behind(&mut self, kept: Kept, reason: &str) -> Result<()> {
         if kept == Kept::All {
             return Ok(());

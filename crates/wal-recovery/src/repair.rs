@@ -268,6 +268,16 @@ impl<'a> Repair<'a> {
                 .all(|it| it.core != self.core.core || it.segment_id < *id)
         {
             let whole = &found.0;
+            let last_id = whole.spans.last().map_or(0, |last| last.segment_id);
+            if *id < last_id && self.end.is_none() {
+                // The log goes on in a later one, which a cut might take away.
+                let (core, position, segment_id) = (self.core.core, whole.end_position, *id);
+                let end_position = position.saturating_add(SMALLEST_BYTES);
+                let range = AcceptedDamage { core, position, end_position, segment_id };
+                self.add_hole(range, error);
+                found = self.recover().map_err(|failure| failure.error)?;
+                return Ok(self.finish(found));
+            }
             let progress = Progress {
                 position: whole.end_position,
                 next_sequence: whole.next_sequence,
@@ -278,7 +288,7 @@ impl<'a> Repair<'a> {
             self.end_at(progress, error);
             if let Some(end) = &mut self.end {
                 // One above the last segment may have held what came next.
-                end.is_loss = *id > whole.spans.last().map_or(0, |last| last.segment_id);
+                end.is_loss = *id > last_id;
             }
             found = self.recover().map_err(|failure| failure.error)?;
         }
@@ -346,11 +356,17 @@ pub(crate) fn cut_at(
     }
     let cuts = Cuts::of_core(core.core, Some(manifest));
     cuts.iter().for_each(|cut| known.raise(cut.last_epoch, cut.last_timestamp_ns));
+    let highest_id = core.files.highest_id().max(cuts.highest_dead_id());
+    // Of two with the same dead id the lower one counts. What went on behind that, and is gone, had
+    // the next one.
+    let mut newest = cuts.newest().into_iter();
+    let is_hidden =
+        newest.any(|cut| cut.dead_segment_id == highest_id && cut.position < end.position);
     Cut {
         core: core.core,
         position: end.position,
         sequence: end.next_sequence,
-        dead_segment_id: core.files.highest_id().max(cuts.highest_dead_id()),
+        dead_segment_id: highest_id.saturating_add(u64::from(is_hidden)),
         last_epoch: known.last_epoch,
         last_timestamp_ns: known.last_timestamp_ns,
     }

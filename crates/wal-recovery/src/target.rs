@@ -30,7 +30,7 @@ pub(crate) enum Kept {
     Below(ReplayOrder),
     UpToEpoch(u64),
     UpToTimestamp(i64),
-    /// None but those below the checkpoint.
+    /// None but those below the checkpoint, or below what was released.
     Checkpointed,
 }
 
@@ -49,10 +49,13 @@ impl Kept {
 impl RecoveryTarget {
     /// # Errors
     ///
-    /// [`WalError::InvalidArgument`] if the target lies below the last checkpoint.
+    /// [`WalError::InvalidArgument`] if the target lies below the last checkpoint, or below what was
+    /// released.
     pub(crate) fn kept(self, manifest: &Manifest, cores: &[&RecoveredCore]) -> Result<Kept> {
         let checkpoint = manifest.checkpoint.as_ref();
         let refuse = |what: String| Err(WalError::InvalidArgument { what });
+        // A reset of another core takes the checkpoint away, and not what it released.
+        let mut releases = manifest.releases.iter();
         match self {
             Self::End => Ok(Kept::All),
             Self::LastCompleteEpoch => {
@@ -66,7 +69,13 @@ impl RecoveryTarget {
                      what lies below it may have been given back",
                     checkpoint.id, checkpoint.epoch
                 )),
-                _ => Ok(Kept::UpToEpoch(epoch)),
+                _ => match releases.find(|release| release.last_epoch > epoch) {
+                    Some(release) => refuse(format!(
+                        "epoch {epoch} cannot be gone back to: core {} was released up to epoch {}",
+                        release.core, release.last_epoch
+                    )),
+                    None => Ok(Kept::UpToEpoch(epoch)),
+                },
             },
             Self::Timestamp(timestamp_ns) => {
                 let places = checkpoint.map_or(&[][..], |checkpoint| &checkpoint.cores);
@@ -77,7 +86,14 @@ impl RecoveryTarget {
                          checkpoint {} at {}, and what lies below it may have been given back",
                         place.core, checkpoint.id, place.timestamp_ns
                     )),
-                    _ => Ok(Kept::UpToTimestamp(timestamp_ns)),
+                    _ => match releases.find(|release| release.last_timestamp_ns > timestamp_ns) {
+                        Some(release) => refuse(format!(
+                            "the time {timestamp_ns} cannot be gone back to: core {} was released \
+                             up to {}",
+                            release.core, release.last_timestamp_ns
+                        )),
+                        None => Ok(Kept::UpToTimestamp(timestamp_ns)),
+                    },
                 }
             }
         }

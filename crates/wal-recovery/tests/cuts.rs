@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use support::{cut, damaged, new_log, recovered, release};
-use wal_recovery::{EndingKind, OtherSegmentKind};
+use wal_recovery::{EndingKind, OtherSegmentKind, RecoveryMode, RecoveryTarget, recover_to};
 use wal_sim::fixture::{LogFixture, segment_name};
+use wal_storage::Storage;
 
 /// Two segments; the positions behind each of their four entries.
 fn two_segments() -> (LogFixture, [u64; 4]) {
@@ -69,6 +72,25 @@ fn what_a_cut_made_dead_may_be_gone() {
     image.remove(&segment_name(0, 3));
     // Now nothing tells this from a crash before the new segment was there.
     assert_eq!(keys(&recovered(&image)), b"a");
+}
+
+#[test]
+fn what_was_cut_off_is_not_salvaged_in_place_of_a_segment_that_is_gone() {
+    let (mut log, [a, _, _, _]) = two_segments();
+    log.manifest().cuts = vec![cut(0, a, 1, 2)];
+    let third = log.core(0).segment_after(1, a).set_sequence(1);
+    // More than was cut off, so that there would be room for that.
+    third.start(|start| start.base_sequence = 1).put(b"x", &[1; 2000]).put(b"y", b"new").seal();
+    log.core(0).segment().put(b"z", b"new");
+    let mut image = log.finish();
+    image.remove(&segment_name(0, 3));
+    let storage: Arc<dyn Storage> = Arc::new(support::disk(&image));
+    let log = recover_to(&storage, RecoveryMode::Salvage, RecoveryTarget::End).unwrap();
+    let entries = log.replay(&storage).entries().unwrap();
+    let keys: Vec<u8> = entries.iter().map(|entry| entry.key().unwrap()[0]).collect();
+    assert_eq!(keys, b"az");
+    let [loss] = &log.report.losses[..] else { panic!("{}", log.report) };
+    assert_eq!(loss.position, a, "{loss}");
 }
 
 #[test]

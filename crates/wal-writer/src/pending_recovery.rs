@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use wal_recovery::{Loss, Proposal, RecoveredLog, Recovery, RecoveryReport, recover_to};
+use wal_recovery::{
+    Loss, Proposal, RecoveredLog, Recovery, RecoveryReport, RecoveryTarget, recover_to,
+};
 use wal_storage::{DirectoryLock, Result, Storage, WalError};
 
 use crate::adopt::adopt;
@@ -97,7 +99,9 @@ impl PendingRecovery {
         let Self { storage, options, selection, mut recovered, replay, lock } = self;
         if let Some(proposal) = recovered.proposal.take() {
             write_down(&*storage, &recovered, &proposal)?;
-            recovered = recover_to(&storage, options.recovery_mode, options.recovery_target)?;
+            // The target is the end by now. Looked for again it may lie lower: what said that an
+            // epoch is complete may have been left out.
+            recovered = recover_to(&storage, options.recovery_mode, RecoveryTarget::End)?;
             if recovered.proposal.is_some() {
                 return Err(not_accepted(&recovered));
             }
@@ -117,18 +121,42 @@ impl PendingRecovery {
 
 /// Each step is durable before the next, and the manifest is what makes the difference.
 fn write_down(storage: &dyn Storage, recovered: &RecoveredLog, proposal: &Proposal) -> Result<()> {
-    for core in &proposal.to_adopt {
-        adopt(storage, core)?;
+    // Breaks promise 1, if left out: what is kept is cut behind a place that power loss takes back.
+    if !cfg!(wal_fault = "accept_without_adopting") {
+        for core in &proposal.to_adopt {
+            adopt(storage, core)?;
+        }
     }
-    quarantine::copy(storage, &proposal.to_quarantine)?;
+    // Breaks what `accept` promises, if it comes last: what is dropped may be nowhere.
+    if !cfg!(wal_fault = "accept_before_quarantine") {
+        quarantine::copy(storage, &proposal.to_quarantine)?;
+    }
     let found = proposal.manifest_found.clone();
     let store = ManifestStore::open(storage, found, newest_slot(recovered))?;
+    #[cfg(wal_fault = "target_on_some_cores")]
+    cut_one_by_one(&store, recovered)?;
     store.replace(|manifest| {
         if let Some(accepted) = &recovered.manifest {
             manifest.cuts.clone_from(&accepted.cuts);
             manifest.accepted_damage.clone_from(&accepted.accepted_damage);
         }
         Ok(())
+    })?;
+    if cfg!(wal_fault = "accept_before_quarantine") {
+        quarantine::copy(storage, &proposal.to_quarantine)?;
+    }
+    Ok(())
+}
+
+/// Breaks promise 2: a crash between two of them leaves some cores cut, and others not.
+#[cfg(wal_fault = "target_on_some_cores")]
+fn cut_one_by_one(store: &ManifestStore, recovered: &RecoveredLog) -> Result<()> {
+    let cuts = recovered.manifest.iter().flat_map(|manifest| &manifest.cuts);
+    cuts.copied().try_for_each(|cut| {
+        store.replace(|manifest| {
+            manifest.add_cut(cut);
+            Ok(())
+        })
     })
 }
 

@@ -29,11 +29,9 @@ pub(crate) fn copy(storage: &dyn Storage, segments: &[(u16, u64)]) -> Result<()>
 fn copy_one(storage: &dyn Storage, core: u16, segment_id: u64) -> Result<()> {
     let name = quarantine_name(core, segment_id);
     let unfinished = format!("{name}.tmp");
-    for left_behind in [&unfinished, &name] {
-        match storage.remove(left_behind) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
+    match storage.remove(&unfinished) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
     }
     let original = format!("{}/{}", CoreDirectory(core), SegmentFile(segment_id));
     let source = storage.open(&original, Access::Read)?;
@@ -50,5 +48,6 @@ fn copy_one(storage: &dyn Storage, core: u16, segment_id: u64) -> Result<()> {
         at += read_bytes as u64;
     }
     target.sync()?;
+    // A copy that was made when more of the same segment was kept is there until then.
     storage.rename(&unfinished, &name)
 }

@@ -92,9 +92,10 @@ pub(crate) struct RetiredCore {
 }
 
 impl RetiredCore {
-    /// `None` if it never logged anything.
+    /// `None` if it never logged anything. One that was cut where its checkpoint stands may have no
+    /// segments left.
     pub(crate) fn new(found: &RecoveredCore) -> Option<Self> {
-        (!found.spans.is_empty()).then(|| Self {
+        (!found.spans.is_empty() || found.end_position > 0).then(|| Self {
             core: found.core,
             place: CheckpointCore {
                 core: found.core,

@@ -109,7 +109,10 @@ impl CoreRecovery<'_> {
     }
 
     fn check_cut_sequence(&self, stopped: &Stopped, progress: &Progress) -> Result<()> {
-        match self.cuts.deciding(stopped.place.segment_id) {
+        // Behind a range that was accepted as lost, the newest one may be what it was cut by.
+        let deciding = self.cuts.deciding(stopped.place.segment_id);
+        let newest = self.cuts.newest().filter(|cut| cut.position == stopped.position);
+        match deciding.map(|deciding| newest.unwrap_or(deciding)) {
             Some(cut) if cut.sequence != progress.next_sequence => {
                 let problem = Problem {
                     what: format!(

@@ -1,7 +1,7 @@
 //! The walk over one core's chain: every segment scanned, up to the place where the log ends.
 
 use wal_entry::EntryView;
-use wal_format::{BLOCK_BYTES, BatchEntries};
+use wal_format::{BLOCK_BYTES, BatchEntries, Cut};
 use wal_storage::{Corruption, Result, WalError};
 
 use super::{CoreRecovery, Failed, Failure, Found, SegmentSpan, Stopped};
@@ -33,16 +33,21 @@ impl CoreRecovery<'_> {
             progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
             let place = SegmentPlace::new(member.header, member.start.base_position);
             self.pass_checkpoint(&mut progress, &place)?;
+            let cut_position = self.cuts.limit(member.header.segment_id);
+            // Where nothing is left of what went on behind a cut, a later one may lie higher.
+            let newest_cut = self.cuts.newest().map(|cut| cut.position);
             let limit_position = match next {
                 Some(next) => next.start.base_position,
-                None => self.cuts.limit(member.header.segment_id),
+                None => newest_cut.map_or(cut_position, |newest| newest.max(cut_position)),
             };
             loop {
                 let from = progress;
-                let (stop, mut scan) = self.scan(member, from, limit_position)?;
+                // What was cut off does not come back in place of a segment that was lost.
+                let (stop, mut scan) = self.scan(member, from, limit_position.min(cut_position))?;
                 progress = scan.progress();
                 spans.push(span(member, &from, &progress));
-                if stop != Stop::Limit
+                let is_at_limit = stop == Stop::Limit && limit_position <= cut_position;
+                if !is_at_limit
                     && let Some(behind) =
                         self.behind_hole(member, next, &mut scan, limit_position)?
                 {
@@ -56,7 +61,7 @@ impl CoreRecovery<'_> {
                     }
                 } else if next.is_none() {
                     last = Some(self.stopped(&mut scan, stop, limit_position)?);
-                } else if stop != Stop::Limit {
+                } else if !is_at_limit {
                     let error = self.stopped_early(&scan, stop);
                     return Err(Failure::at(progress, in_records(member), error));
                 }
@@ -72,11 +77,12 @@ impl CoreRecovery<'_> {
     }
 
     /// No segment has a valid start: the log begins, and ends, at its newest cut, if all below
-    /// that was released, or at 0. Whatever claims more is above that, and so damage.
+    /// that was released, or is lost and in a checkpoint, or at 0. Whatever claims more is above
+    /// that, and so damage.
     fn run_without_segments(self) -> Result<Found, Failure> {
         let mut progress = Progress::EMPTY;
         if let Some(cut) = self.cuts.newest()
-            && cut.position <= self.release_position
+            && (cut.position <= self.release_position || self.is_all_but_a_checkpoint_lost(cut))
         {
             progress.position = cut.position;
             progress.next_sequence = cut.sequence;
@@ -99,6 +105,12 @@ impl CoreRecovery<'_> {
         self.finish(Vec::new(), progress, stopped, None)
     }
 
+    /// Whether the log was cut where its checkpoint stands, because nothing else was left of it.
+    fn is_all_but_a_checkpoint_lost(&self, cut: &Cut) -> bool {
+        let checkpoint_position = self.checkpoint.map(|(_, place)| place.position);
+        Some(cut.position) == checkpoint_position && self.holes.begin_at(cut.position)
+    }
+
     /// How the log goes on behind the range accepted as lost at whose beginning the scan stopped;
     /// `None` if there is none, or no entry begins where it ends.
     fn behind_hole(
@@ -113,7 +125,7 @@ impl CoreRecovery<'_> {
         let Some(position) = end else {
             return Ok(None);
         };
-        let next_sequence = match (next, self.cuts.deciding(segment_id)) {
+        let next_sequence = match (next, self.cuts.newest()) {
             _ if position < limit_position => {
                 let place = *scan.place();
                 let order = first_order(scan.cursor_mut(), &place, position)?;
@@ -316,17 +328,16 @@ impl CoreRecovery<'_> {
     /// A segment that stopped below the base of the next one. That one's start is a claim, so the
     /// table knows nothing but errors for it.
     fn stopped_early(&self, scan: &SegmentScan, stop: Stop) -> WalError {
+        let ends = |how: &str| {
+            let what = format!("{how}, though the segment that continues it begins later");
+            (At::Seal, Problem { what, bytes: 0 })
+        };
         let (at, problem) = match stop {
             Stop::NotUnderstood(problem) => (At::NotUnderstood, problem),
             Stop::Falls(problem) => (At::Falls, problem),
             Stop::Unreadable(problem) => (At::Unreadable, problem),
-            Stop::Seal | Stop::Limit => (
-                At::Seal,
-                Problem {
-                    what: "sealed, though the segment that continues it begins later".to_owned(),
-                    bytes: 0,
-                },
-            ),
+            Stop::Seal => ends("sealed"),
+            Stop::Limit => ends("the log was cut here"),
         };
         let stopped = Stopped {
             place: *scan.place(),
