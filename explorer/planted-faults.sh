@@ -35,6 +35,9 @@ readonly FAULTS=(
     "merge_trusts_the_clock 6 crashes"
     "batch_split 2 crashes"
     "release_before_manifest 7 crashes"
+    "target_on_some_cores 2 crashes"
+    "accept_without_adopting 1 crashes"
+    "accept_before_quarantine - crashes"
 )
 # Each fault has so long to be found.
 readonly SECONDS_MAX=60

@@ -1,5 +1,7 @@
 //! One damage in a log that nobody has open: what becomes of it must be told.
 
+mod leaving_out;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +22,7 @@ use crate::oracle::Oracle;
 use crate::random::{Random, mix};
 use crate::watchdog::{Doing, Pulse};
 use crate::workload::Workload;
+use leaving_out::{Before, Case, MODES, ModeTally};
 
 /// How many times each log is damaged, each time alone.
 const DAMAGES: u64 = 40;
@@ -79,6 +82,8 @@ const OUTCOMES: usize = 7;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DamageTally {
     counts: [[u64; OUTCOMES]; KINDS.len()],
+    /// What recoveries in the modes that go on made of it.
+    modes: [ModeTally; MODES.len()],
     /// Some errors that name no place, for whoever wants to make them better.
     without_place: Vec<String>,
 }
@@ -88,6 +93,7 @@ impl DamageTally {
         for (counts, more) in self.counts.iter_mut().flatten().zip(other.counts.iter().flatten()) {
             *counts += more;
         }
+        self.modes.iter_mut().zip(other.modes).for_each(|(tally, more)| tally.add(more));
         let room = EXAMPLES_MAX.saturating_sub(self.without_place.len());
         self.without_place.extend(other.without_place.iter().take(room).cloned());
     }
@@ -149,6 +155,7 @@ fn damage_each(
     let plan = if closing { 0 } else { random.below(8) };
     let specimen = Crash::plan(workload.seed, (0, plan)).of(&machine);
     let found = look(&specimen, &oracle, &[])?;
+    let before = Before::new(&oracle, &found, workload.shape);
     for number in 0..DAMAGES {
         let copy = specimen.kill();
         let kind = random.pick(KINDS);
@@ -164,7 +171,8 @@ fn damage_each(
         pulse.looks(&[], step);
         let counts: BTreeMap<u16, usize> =
             found.cores.iter().map(|(core, recovered)| (*core, recovered.entries)).collect();
-        let (outcome, told) = judge(&copy, &oracle, &counts, ends_at(&found.log, &what));
+        let usual = recover_usually(&copy);
+        let (outcome, told) = judge(&copy, &usual, &oracle, &counts, ends_at(&found.log, &what));
         let is_stated = kind == Kind::FileGone && is_newest(&specimen, &what.name);
         let outcome = match outcome {
             Outcome::SilentLoss if is_stated => Outcome::NewestFileGone,
@@ -177,6 +185,14 @@ fn damage_each(
         if outcome == Outcome::SilentLoss {
             *failed_at = Some(step);
             return Err(format!("damage {number}, {kind}, {what}: {told}"));
+        }
+        let (machine, cores, usual) = (&copy, what.cores(), usual.as_ref().ok());
+        let case = Case { machine, number, cores, usual };
+        for (mode, tally) in MODES.into_iter().zip(&mut tally.modes) {
+            if let Err(told) = before.leave_out(&case, mode, tally) {
+                *failed_at = Some(step);
+                return Err(format!("damage {number}, {kind}, {what}, {mode:?}: {told}"));
+            }
         }
     }
     Ok(())
@@ -225,6 +241,7 @@ fn do_damage(
     let sector_at = block * BLOCK_BYTES + 512 * random.size(8);
     let sector = sector_at as u64..(sector_at + 512) as u64;
     let whole = (block * BLOCK_BYTES) as u64..((block + 1) * BLOCK_BYTES) as u64;
+    let mut other = None;
     let place = match kind {
         Kind::BitFlipped => {
             let byte = (block * BLOCK_BYTES + random.size(BLOCK_BYTES)) as u64;
@@ -282,15 +299,16 @@ fn do_damage(
             String::new()
         }
         Kind::FilesSwapped => {
-            let other = crate::random::index(random.next(), names.len());
-            let Some(other) = other.and_then(|at| names.get(at)).filter(|other| *other != name)
+            let swapped = crate::random::index(random.next(), names.len());
+            let Some(swapped) = swapped.and_then(|at| names.get(at)).filter(|it| *it != name)
             else {
                 return Ok(None);
             };
-            let others = machine.read_file(other)?;
-            machine.write_file(other, &bytes)?;
+            let others = machine.read_file(swapped)?;
+            machine.write_file(swapped, &bytes)?;
             machine.write_file(name, &others)?;
-            format!("with {other}")
+            other = Some(swapped.clone());
+            format!("with {swapped}")
         }
     };
     let range = match kind {
@@ -300,15 +318,26 @@ fn do_damage(
         Kind::SectorZeroed | Kind::SectorOfNoise | Kind::SectorStale => Some(sector),
         Kind::FileCut | Kind::FileGone | Kind::FilesSwapped => None,
     };
-    Ok(Some(Damaged { name: name.clone(), place, range }))
+    Ok(Some(Damaged { name: name.clone(), other, place, range }))
 }
 
 /// A damage, where it is.
 struct Damaged {
     name: String,
+    /// The file with which it was swapped.
+    other: Option<String>,
     place: String,
     /// No byte outside of it changed, if it is known.
     range: Option<Range<u64>>,
+}
+
+impl Damaged {
+    /// The cores of which a file was damaged.
+    fn cores(&self) -> Vec<u16> {
+        let directories = [Some(&self.name), self.other.as_ref()].into_iter().flatten();
+        let directories = directories.filter_map(|name| name.split_once('/'));
+        directories.filter_map(|(name, _)| CoreDirectory::parse(name)).map(|core| core.0).collect()
+    }
 }
 
 impl fmt::Display for Damaged {
@@ -331,20 +360,27 @@ fn written_block(bytes: &[u8], random: &mut Random) -> Option<usize> {
     if random.chance(90) { one_written.or(any) } else { any }
 }
 
-/// Recovers, and compares with what was there and what was acked.
+/// As an opening does that leaves nothing out.
+fn recover_usually(machine: &SimStorage) -> Result<RecoveredLog, WalError> {
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    recover(&storage, RecoveryMode::TornTail)
+}
+
+/// Compares what was recovered with what was there and what was acked.
 fn judge(
     machine: &SimStorage,
+    usual: &Result<RecoveredLog, WalError>,
     oracle: &Oracle,
     found_before: &BTreeMap<u16, usize>,
     damage: Option<(u16, u64)>,
 ) -> (Outcome, String) {
     let storage: Arc<dyn Storage> = Arc::new(machine.clone());
-    let log = match recover(&storage, RecoveryMode::TornTail) {
+    let log = match usual {
         Ok(log) => log,
-        Err(error) => return of_error(&error),
+        Err(error) => return of_error(error),
     };
     // The replay below meets an error again, and says what it is.
-    let mut counts = firsts(&storage, &log).unwrap_or_default();
+    let mut counts = firsts(&storage, log).unwrap_or_default();
     let mut wrong = None;
     let visited = log.replay(&storage).for_each(|entry| {
         let count = counts.entry(entry.core_id()).or_default();
@@ -482,6 +518,9 @@ impl fmt::Display for Told {
         let percent = 100.0 * with as f64 / (with + without).max(1) as f64;
         for example in &tally.without_place {
             writeln!(f, "  for example {example}")?;
+        }
+        for (mode, counts) in MODES.iter().zip(tally.modes) {
+            writeln!(f, "{mode:?}: {counts}")?;
         }
         write!(
             f,

@@ -3,6 +3,7 @@
 mod appending;
 mod checkpointing;
 mod cutting;
+mod going_back;
 mod opening;
 mod pinning;
 mod refusing;
@@ -22,7 +23,7 @@ use wal_writer::{CoreWalWriter, SharedWriter, Wal};
 
 use crate::Checked;
 use crate::faults::Schedule;
-use crate::look::Found;
+use crate::look::{Found, look};
 use crate::oracle::{Acked, Cut, Oracle};
 use crate::random::{Random, index};
 use crate::watchdog::Doing;
@@ -181,7 +182,10 @@ impl<'a> Life<'a> {
             Beginning::After { found, settled, disk_is_full } => {
                 self.log_was_made = found.log.manifest.is_some();
                 self.disk_is_full = *disk_is_full;
-                self.open_found(found, workload.shape, *settled)
+                match workload.goes_back {
+                    Some(to) => self.go_back(found, workload.shape, *settled, to),
+                    None => self.open_found(found, workload.shape, *settled),
+                }
             }
         };
         opened.map_err(|what| format!("in the first opening: {what}"))?;
@@ -304,6 +308,11 @@ impl<'a> Life<'a> {
                 self.open(shape, false)?;
                 // The first of its cores.
                 at.map_or(Ok(()), |pick| self.truncate(0, pick))
+            }
+            Operation::GoBack { ending, shape, to } => {
+                self.close(ending)?;
+                let found = look(&self.frozen()?, &self.oracle, &[])?;
+                self.go_back(&found, shape, false, to)
             }
             Operation::Refused { core, pick, what } => self.is_refused(core, pick, what),
             Operation::Replay { pick, how } => self.replay(pick, how),

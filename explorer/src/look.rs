@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wal_recovery::{RecoveredLog, RecoveryMode, recover};
+use wal_recovery::{RecoveredLog, RecoveryMode, RecoveryTarget, recover, recover_to};
 use wal_sim::{OperationKind, SimStorage};
 use wal_storage::{Storage, WalError};
 
 use crate::oracle::{CoreOracle, Cut, Oracle, Recovered};
+use crate::quarantine::holds_what_was_dropped;
 use crate::random::Random;
 use crate::witness::Witnessed;
 use crate::{Checked, faults};
@@ -42,11 +43,34 @@ fn find(machine: &SimStorage, oracle: &Oracle, cuts: &[Cut]) -> Checked<Found> {
     let manifest = log.manifest.as_ref();
     let checkpoint = manifest.and_then(|manifest| manifest.checkpoint.as_ref());
     oracle.check_checkpoint(checkpoint, cuts).map_err(told)?;
+    let cuts = oracle.doubtful_cuts.iter().chain(cuts);
+    holds_what_was_dropped(machine, manifest, cuts, &oracle.dropped)?;
     if witnessed.largest_read_bytes() > READ_BYTES_MAX {
         let bytes = witnessed.largest_read_bytes();
         return Err(format!("promise 8: recovery asked for {bytes} bytes at once"));
     }
     Ok(Found { log, cores })
+}
+
+/// Recovers up to a target a log of which the oracle knows how it was found; `None` if that is refused.
+pub(crate) fn look_to(
+    machine: &SimStorage,
+    oracle: &Oracle,
+    mode: RecoveryMode,
+    target: RecoveryTarget,
+) -> Checked<Option<Found>> {
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    let shown = match recover_to(&storage, mode, target) {
+        Ok(log) => {
+            let cores =
+                replay(&storage, &log, oracle).map_err(|what| format!("{what}\n{}", log.report))?;
+            Some(Found { log, cores })
+        }
+        Err(WalError::InvalidArgument { .. }) => None,
+        Err(error) => return Err(format!("recovery failed: {error}")),
+    };
+    changed_nothing(machine)?;
+    Ok(shown)
 }
 
 /// Recovers again, strictly: that gives the same, but for a torn tail, which is an error.

@@ -12,6 +12,8 @@ use wal_entry::{EntryView, OperationView, WalEntry, WalOperation};
 use wal_format::{Checkpoint, MARK_RECORD_BYTES, RECORD_HEADER_BYTES};
 
 use crate::Checked;
+use crate::look::Found;
+use crate::quarantine::Dropped;
 
 /// All cores of a log, as calls have told of them. Cheap to copy: entries are shared.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct Oracle {
     pub(crate) checkpoint: Option<Checkpointed>,
     /// One that is being completed, or of which nobody was told how that ended.
     pub(crate) doubtful_checkpoint: Option<Checkpointed>,
+    /// What accepted recoveries have left out.
+    pub(crate) dropped: Vec<Dropped>,
     /// Positions mean other entries after each.
     cuts_done: u64,
 }
@@ -66,14 +70,14 @@ pub(crate) struct Known {
     operation: Arc<WalOperation>,
     pub(crate) epoch: u64,
     /// Known for ready-made entries, and once it was recovered.
-    timestamp_ns: Option<i64>,
+    pub(crate) timestamp_ns: Option<i64>,
     timestamp_floor: i64,
     timestamp_ceiling: i64,
     /// Of its record, which a batch's entries share.
     pub(crate) position: u64,
     pub(crate) end: u64,
     /// How many entries of the same batch stand before it and behind it.
-    before_in_batch: usize,
+    pub(crate) before_in_batch: usize,
     behind_in_batch: usize,
 }
 
@@ -83,6 +87,8 @@ pub(crate) struct Cut {
     pub(crate) cores: BTreeMap<u16, Acked>,
     /// A reset, which takes the checkpoint away too.
     pub(crate) empties: bool,
+    /// What has to be in quarantine before it happens.
+    pub(crate) dropped: Vec<Dropped>,
 }
 
 /// A checkpoint, and where it stands on each core that has a log.
@@ -231,6 +237,15 @@ impl Oracle {
         }
     }
 
+    /// What is known once the log goes on from what was found.
+    pub(crate) fn after(&self, found: &Found) -> Self {
+        let mut after = self.clone();
+        let manifest = found.log.manifest.as_ref();
+        after.settle_checkpoint(manifest.and_then(|manifest| manifest.checkpoint.as_ref()));
+        after.go_on_from(&found.cores);
+        after
+    }
+
     /// The log goes on from what recovery gave, and all of that is acked.
     pub(crate) fn go_on_from(&mut self, found: &BTreeMap<u16, Recovered>) {
         self.doubtful_cuts.clear();
@@ -259,6 +274,7 @@ impl Oracle {
         if cut.empties {
             self.checkpoint = None;
         }
+        self.dropped.extend_from_slice(&cut.dropped);
         for (&core, &to) in &cut.cores {
             self.core(core).cut(to);
         }
@@ -334,11 +350,7 @@ impl CoreOracle {
 
     /// Looks for a barrier among the last entries; all others were looked at before.
     fn find_left_epoch(&mut self, last: usize) {
-        let barrier =
-            self.entries.iter().rev().take(last).find_map(|known| match *known.operation {
-                WalOperation::EpochBarrier { epoch } => Some(epoch),
-                _ => None,
-            });
+        let barrier = self.entries.iter().rev().take(last).find_map(Known::barrier_epoch);
         self.left_epoch = barrier.or(self.left_epoch);
     }
 
@@ -456,6 +468,12 @@ impl CoreOracle {
                 self.position
             ));
         }
+        self.check_boundary(found)
+    }
+
+    /// Checks that the log may end there.
+    pub(crate) fn check_boundary(&self, found: &Recovered) -> Checked {
+        let count = found.entries;
         if self.entries.get(count).is_some_and(|next| next.before_in_batch > 0) {
             return Err(format!(
                 "promise 2: {count} entries were recovered, and the last of them are a part of an \
@@ -483,6 +501,16 @@ impl CoreOracle {
     }
 }
 
+impl Cut {
+    pub(crate) const fn of(cores: BTreeMap<u16, Acked>) -> Self {
+        Self { cores, empties: false, dropped: Vec::new() }
+    }
+
+    pub(crate) const fn emptying(cores: BTreeMap<u16, Acked>) -> Self {
+        Self { cores, empties: true, dropped: Vec::new() }
+    }
+}
+
 impl Checkpointed {
     fn is(&self, found: &Checkpoint) -> bool {
         let places = found.cores.iter().map(|place| {
@@ -497,6 +525,14 @@ impl Checkpointed {
 }
 
 impl Known {
+    /// The epoch that it ends, if it is a barrier.
+    pub(crate) fn barrier_epoch(&self) -> Option<u64> {
+        match *self.operation {
+            WalOperation::EpochBarrier { epoch } => Some(epoch),
+            _ => None,
+        }
+    }
+
     pub(crate) fn check(&self, entry: &EntryView<'_>) -> Checked {
         if entry.epoch() != self.epoch || !is_same(&self.operation, &entry.operation()) {
             return Err(format!(

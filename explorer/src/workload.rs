@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use wal_format::Membership;
+use wal_recovery::RecoveryMode;
 use wal_writer::{CoreSelection, GroupCommit, LogOptions};
 
 use crate::explorer::Step;
@@ -18,6 +19,8 @@ use crate::random::{Random, mix};
 pub(crate) struct Workload {
     pub(crate) seed: u64,
     pub(crate) shape: Shape,
+    /// Its first opening is one to a target.
+    pub(crate) goes_back: Option<GoingBack>,
     pub(crate) operations: Vec<Operation>,
     /// What fails of the disk; nothing unless asked for.
     pub(crate) faults: Schedule,
@@ -72,6 +75,7 @@ pub(crate) enum Operation {
     Unshare { core: Pick },
     GiveBack { core: Pick, closing: bool },
     Reopen { ending: Ending, shape: Shape, at: Option<Pick> },
+    GoBack { ending: Ending, shape: Shape, to: GoingBack },
 
     // ---- what changes nothing ----
     Refused { core: Pick, pick: Pick, what: Wrong },
@@ -87,6 +91,9 @@ pub(crate) enum Operation {
     FillDisk { free_bytes: u64 },
     FreeDisk,
 }
+
+/// So many lives behind a crash begin with an opening to a target.
+const GO_BACK_PERCENT: u64 = 20;
 
 /// No log has more.
 const CORES_MAX: u64 = 4;
@@ -157,6 +164,25 @@ pub(crate) enum HowReplayed {
     FromPositions,
 }
 
+/// How a program opens its log to a target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GoingBack {
+    pub(crate) how_far: HowFar,
+    /// Which epoch, or which time.
+    pub(crate) pick: Pick,
+    /// Without damage all give the same.
+    pub(crate) mode: RecoveryMode,
+    /// What is left out is accepted, not just looked at.
+    pub(crate) accepts: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HowFar {
+    LastCompleteEpoch,
+    Epoch,
+    Timestamp,
+}
+
 /// How a program lets go of its log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ending {
@@ -184,7 +210,9 @@ impl Workload {
     /// What a program does that goes on behind so many crashes of another one: less.
     pub(crate) fn behind(seed: u64, crashes: &[Step], disk_fails: bool) -> Self {
         let seed = crashes.iter().fold(seed, |seed, &crash| seed_behind(seed, crash));
-        let workload = Self::draw_of_length(seed, 2, 9);
+        let mut random = Random::new(mix(seed, 0x6F_BAC4));
+        let goes_back = random.chance(GO_BACK_PERCENT).then(|| GoingBack::draw(&mut random));
+        let workload = Self { goes_back, ..Self::draw_of_length(seed, 2, 9) };
         if disk_fails { workload.with_faults() } else { workload }
     }
 
@@ -208,7 +236,14 @@ impl Workload {
             chosen.map_or(Kind::Append, |(_, kind)| *kind).draw(&mut random)
         });
         let operations = operations.collect();
-        Self { seed, shape: random.next(), operations, faults: Schedule::new(), disk_fails: false }
+        Self {
+            seed,
+            shape: random.next(),
+            goes_back: None,
+            operations,
+            faults: Schedule::new(),
+            disk_fails: false,
+        }
     }
 }
 
@@ -298,6 +333,7 @@ enum Kind {
     Share,
     Hand,
     Reopen,
+    GoBack,
     Jobs,
     Time,
     WallClock,
@@ -325,6 +361,7 @@ const KINDS: &[(u64, Kind)] = &[
     (7, Kind::Share),
     (3, Kind::Hand),
     (4, Kind::Reopen),
+    (4, Kind::GoBack),
     (10, Kind::Jobs),
     (4, Kind::Time),
     (2, Kind::WallClock),
@@ -432,14 +469,14 @@ impl Kind {
             },
             Self::Hand => Operation::GiveBack { core, closing: random.chance(50) },
             Self::Reopen => Operation::Reopen {
-                ending: random.pick([
-                    Ending::Closing,
-                    Ending::Dropping,
-                    Ending::LogFirst { closing: true },
-                    Ending::LogFirst { closing: false },
-                ]),
+                ending: Ending::draw(random),
                 shape: random.next(),
                 at: random.chance(20).then_some(pick),
+            },
+            Self::GoBack => Operation::GoBack {
+                ending: Ending::draw(random),
+                shape: random.next(),
+                to: GoingBack::draw(random),
             },
             Self::Jobs => match random.below(2) {
                 0 => Operation::RunOneJob,
@@ -502,10 +539,40 @@ impl Kind {
     }
 }
 
+impl Ending {
+    const fn draw(random: &mut Random) -> Self {
+        match random.below(4) {
+            0 => Self::Closing,
+            1 => Self::Dropping,
+            2 => Self::LogFirst { closing: true },
+            _ => Self::LogFirst { closing: false },
+        }
+    }
+}
+
+impl GoingBack {
+    fn draw(random: &mut Random) -> Self {
+        Self {
+            how_far: random.pick([HowFar::LastCompleteEpoch, HowFar::Epoch, HowFar::Timestamp]),
+            pick: random.next(),
+            mode: random.pick([
+                RecoveryMode::TornTail,
+                RecoveryMode::TornTail,
+                RecoveryMode::PointInTime,
+                RecoveryMode::Salvage,
+            ]),
+            accepts: random.chance(75),
+        }
+    }
+}
+
 /// In prose, for whoever reads a failure.
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "    open the log {}", InWords(self.shape))?;
+        match self.goes_back {
+            Some(to) => writeln!(f, "    {to}, {}", InWords(self.shape))?,
+            None => writeln!(f, "    open the log {}", InWords(self.shape))?,
+        }
         self.operations.iter().try_for_each(|operation| writeln!(f, "    {operation}"))?;
         let mut faults = self.faults.iter();
         faults.try_for_each(|(before, fault)| {
@@ -596,14 +663,11 @@ impl fmt::Display for Operation {
                 write!(f, "drop the writer and take it again{}", On(*core))
             }
             Self::Reopen { ending, shape, at } => {
-                let ending = match ending {
-                    Ending::Closing => "close the log",
-                    Ending::Dropping => "drop the log",
-                    Ending::LogFirst { closing: true } => "close the log before its writers",
-                    Ending::LogFirst { closing: false } => "drop the log before its writers",
-                };
                 let at = if at.is_some() { " at some entry" } else { "" };
                 write!(f, "{ending} and open it{at} {}", InWords(*shape))
+            }
+            Self::GoBack { ending, shape, to } => {
+                write!(f, "{ending} and {to}, {}", InWords(*shape))
             }
             Self::Refused { core, what, .. } => {
                 write!(f, "ask for what is refused, {what:?}{}", On(*core))
@@ -620,6 +684,30 @@ impl fmt::Display for Operation {
             Self::FillDisk { free_bytes } => write!(f, "the disk has {free_bytes} bytes left"),
             Self::FreeDisk => write!(f, "the disk has space again"),
         }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closing => "close the log",
+            Self::Dropping => "drop the log",
+            Self::LogFirst { closing: true } => "close the log before its writers",
+            Self::LogFirst { closing: false } => "drop the log before its writers",
+        })
+    }
+}
+
+impl fmt::Display for GoingBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { how_far, mode, accepts, .. } = self;
+        let target = match how_far {
+            HowFar::LastCompleteEpoch => "the last complete epoch",
+            HowFar::Epoch => "some epoch",
+            HowFar::Timestamp => "some time",
+        };
+        let accepting = if *accepts { "accepting that" } else { "then as it is after all" };
+        write!(f, "recover it up to {target} ({mode:?}), {accepting}")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Short explorations of fixed seeds: long ones are the command's.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use laminar_wal_explorer::{Arguments, explore};
 
@@ -17,6 +17,18 @@ fn nothing_is_acked_on_a_disk_that_fails_that_is_not_durable() {
 #[test]
 fn one_damage_in_a_log_is_told() {
     assert_eq!(failures("--damage --seed 1 --states 300"), 0);
+}
+
+#[test]
+fn damaged_logs_are_recovered_in_the_modes_that_go_on_and_some_are_accepted() {
+    let (failures, said) = explored("--damage --seed 2 --states 300");
+    assert_eq!(failures, 0, "{said}");
+    for mode in ["PointInTime: ", "Salvage: "] {
+        let told = said.lines().find_map(|line| line.strip_prefix(mode)).unwrap();
+        let numbers = told.split(|it: char| !it.is_ascii_digit()).filter(|it| !it.is_empty());
+        let [_, left_out, _, accepted] = numbers.collect::<Vec<_>>()[..] else { panic!("{told}") };
+        assert!(left_out != "0" && accepted != "0", "{told}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Life<'_> {
             return Ok(());
         };
         let cut = writer.truncate(to.position);
-        self.is_cut(Cut { cores: BTreeMap::from([(core, to)]), empties: false }, cut)
+        self.is_cut(Cut::of(BTreeMap::from([(core, to)])), cut)
     }
 
     pub(super) fn reset(&mut self, core: Pick) -> Checked {
@@ -34,7 +34,7 @@ impl Life<'_> {
         };
         let cut = writer.reset();
         let cores = BTreeMap::from([(core, Acked::default())]);
-        self.is_cut(Cut { cores, empties: true }, cut)
+        self.is_cut(Cut::emptying(cores), cut)
     }
 
     /// Takes all writers, puts something on each core, and does one thing with all of them.
@@ -98,12 +98,12 @@ impl Life<'_> {
                 let to: Vec<Acked> = cores.iter().map(|&core| self.boundary(core, pick)).collect();
                 let positions: Vec<u64> = to.iter().map(|to| to.position).collect();
                 let cut = all.truncate(&positions);
-                self.is_cut(Cut { cores: cores.into_iter().zip(to).collect(), empties: false }, cut)
+                self.is_cut(Cut::of(cores.into_iter().zip(to).collect()), cut)
             }
             Together::Reset => {
                 let cut = all.reset();
                 let to = cores.into_iter().map(|core| (core, Acked::default()));
-                self.is_cut(Cut { cores: to.collect(), empties: true }, cut)
+                self.is_cut(Cut::emptying(to.collect()), cut)
             }
         }
     }

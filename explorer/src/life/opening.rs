@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wal_format::Membership;
-use wal_recovery::{EndingKind, Recovery, RecoveryMode, recover};
+use wal_recovery::{CoreReport, EndingKind, Recovery, RecoveryMode, recover};
 use wal_sim::OperationKind;
 use wal_storage::{Storage, WalError};
 use wal_writer::{CoreSelection, CoreWalWriter, Wal};
@@ -14,13 +14,13 @@ use crate::look::{Found, changed_nothing, look, look_strictly};
 use crate::workload::{Ending, Opening, Pick, Shape, draw_shape};
 
 /// A log that was opened, as a whole or as the writer of its one core.
-struct Opened {
-    wal: Option<Wal>,
-    writer: Option<CoreWalWriter>,
-    selection: CoreSelection,
-    cores: Vec<u16>,
-    epoch: u64,
-    recovery: Recovery,
+pub(super) struct Opened {
+    pub(super) wal: Option<Wal>,
+    pub(super) writer: Option<CoreWalWriter>,
+    pub(super) selection: CoreSelection,
+    pub(super) cores: Vec<u16>,
+    pub(super) epoch: u64,
+    pub(super) recovery: Recovery,
 }
 
 impl Life<'_> {
@@ -42,14 +42,8 @@ impl Life<'_> {
             // Opening changes nothing of it, wherever it is cut off.
             self.go_on_from(found);
         }
-        self.is_opening = true;
-        self.faults_before = self.machine.faults_hit();
-        self.machine.set_tracing(!self.faults.is_empty());
-        let opening = draw_shape(shape);
-        self.max_record_bytes = u64::from(opening.options.max_record_bytes);
-        self.max_delay = opening.options.group_commit.max_delay;
+        let (opening, selection) = self.begin_opening(found, shape);
         let members = found.log.manifest.as_ref().and_then(|manifest| manifest.members.last());
-        let selection = opening.selection(members.copied());
         self.one_of_several_is_refused(members.copied(), &opening)?;
         loop {
             let opened = self.open_as(selection, &opening);
@@ -68,6 +62,22 @@ impl Life<'_> {
         }
         self.is_opening = false;
         self.take_all_writers()
+    }
+
+    pub(super) fn begin_opening(
+        &mut self,
+        found: &Found,
+        shape: Shape,
+    ) -> (Opening, CoreSelection) {
+        self.is_opening = true;
+        self.faults_before = self.machine.faults_hit();
+        self.machine.set_tracing(!self.faults.is_empty());
+        let opening = draw_shape(shape);
+        self.max_record_bytes = u64::from(opening.options.max_record_bytes);
+        self.max_delay = opening.options.group_commit.max_delay;
+        let members = found.log.manifest.as_ref().and_then(|manifest| manifest.members.last());
+        let selection = opening.selection(members.copied());
+        (opening, selection)
     }
 
     fn open_as(&self, selection: CoreSelection, opening: &Opening) -> Result<Opened, WalError> {
@@ -106,7 +116,7 @@ impl Life<'_> {
         })
     }
 
-    fn is_open(&mut self, opened: Opened, opening: &Opening, found: &Found) -> Checked {
+    pub(super) fn is_open(&mut self, opened: Opened, opening: &Opening, found: &Found) -> Checked {
         let Opened { wal, writer, selection, cores, epoch, recovery } = opened;
         self.log_was_made = true;
         let (report, expected) = (recovery.report(), &found.log.report);
@@ -140,10 +150,8 @@ impl Life<'_> {
         }
     }
 
-    fn go_on_from(&mut self, found: &Found) {
-        let manifest = found.log.manifest.as_ref();
-        self.oracle.settle_checkpoint(manifest.and_then(|manifest| manifest.checkpoint.as_ref()));
-        self.oracle.go_on_from(&found.cores);
+    pub(super) fn go_on_from(&mut self, found: &Found) {
+        self.oracle = self.oracle.after(found);
     }
 
     /// A directory of several cores, or of another one, is not opened for one core alone, and
@@ -165,7 +173,7 @@ impl Life<'_> {
 
     /// An opening failed. If there was a reason, it goes away, and the same process tries again:
     /// everything that was acked must still be there, and nothing is in the way any more.
-    fn opening_failed(&mut self, error: &WalError, shape: Shape) -> Checked {
+    pub(super) fn opening_failed(&mut self, error: &WalError, shape: Shape) -> Checked {
         if !self.has_failed() {
             return Err(format!("opening failed without a reason: {error}"));
         }
@@ -283,7 +291,9 @@ impl Life<'_> {
             .map_err(|error| format!("after a clean close: {error}"))?;
         let mut reports = log.report.cores.iter().filter(|report| cores.contains(&report.core));
         let is_empty = |core| self.oracle.cores.get(&core).is_none_or(|core| core.position == 0);
-        match reports.find(|it| it.ending.kind != EndingKind::Closed && !is_empty(it.core)) {
+        // Where nothing was written since all of a log was cut away, nothing can say so.
+        let is_unwritten = |it: &CoreReport| is_empty(it.core) || it.segments == 0;
+        match reports.find(|it| it.ending.kind != EndingKind::Closed && !is_unwritten(it)) {
             Some(report) => Err(format!("after a clean close: {report}")),
             None => Ok(()),
         }
