@@ -12,12 +12,17 @@ use crate::headers::SegmentHeader;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cuts {
     cuts: Vec<Cut>,
+    release_position: u64,
 }
 
 impl Cuts {
     pub(crate) fn of_core(core: u16, manifest: Option<&Manifest>) -> Self {
         let cuts = manifest.map_or(&[][..], |manifest| &manifest.cuts);
-        Self { cuts: cuts.iter().filter(|cut| cut.core == core).copied().collect() }
+        let release = manifest.and_then(|manifest| manifest.release(core));
+        Self {
+            cuts: cuts.iter().filter(|cut| cut.core == core).copied().collect(),
+            release_position: release.map_or(0, |release| release.position),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Cut> {
@@ -50,8 +55,14 @@ impl Cuts {
     /// Whether a cut took the whole segment out of the log. Without a valid start, nobody can say
     /// where it begins; but up to the highest dead id it was there when the log was cut, and it
     /// cannot be what continues the log behind the cut.
+    ///
+    /// If the newest cut is not above the release position, nothing is left of what it concerns: what
+    /// does not lie above the cut was released, and some of it may be gone.
     pub(crate) fn makes_dead(&self, header: &SegmentHeader) -> bool {
+        let is_concerned = header.segment_id <= self.highest_dead_id();
+        let is_released = self.newest().is_some_and(|cut| cut.position <= self.release_position);
         match &header.start {
+            _ if is_concerned && is_released => true,
             Ok(start) => start.base_position >= self.limit(header.segment_id),
             Err(_) => header.segment_id <= self.highest_dead_id(),
         }
@@ -68,7 +79,7 @@ mod tests {
 
     #[test]
     fn several_cuts_combine_by_the_lowest_position() {
-        let cuts = Cuts { cuts: vec![cut(200, 3), cut(100, 5), cut(400, 7)] };
+        let cuts = Cuts { cuts: vec![cut(200, 3), cut(100, 5), cut(400, 7)], release_position: 0 };
         assert_eq!(
             [1, 3, 4, 5, 6, 7, 8].map(|id| cuts.limit(id)),
             [100, 100, 100, 100, 400, 400, u64::MAX]
@@ -78,7 +89,7 @@ mod tests {
 
     #[test]
     fn of_two_cuts_before_one_segment_the_lower_one_is_the_newer() {
-        let cuts = Cuts { cuts: vec![cut(200, 3), cut(100, 3)] };
+        let cuts = Cuts { cuts: vec![cut(200, 3), cut(100, 3)], release_position: 0 };
         assert_eq!(cuts.newest(), Some(&cut(100, 3)));
     }
 

@@ -266,3 +266,22 @@ fn numbers_of_dead_segments_are_never_given_again_even_when_their_files_are_gone
     log.manifest().cuts = vec![cut(0, a, 1, 9)];
     assert_eq!(recovered(&log.finish()).core(0).highest_segment_id, 9);
 }
+
+#[test]
+fn what_was_released_in_part_is_no_end_of_a_log_that_is_cut_where_its_release_ends() {
+    let mut log = new_log();
+    log.core(0).segment().put(b"a", b"").seal();
+    let second = log.core(0).segment();
+    second.put(b"b", b"");
+    let end = second.position();
+    second.seal();
+    log.core(0).segment().put(b"c", b"");
+    log.manifest().releases = vec![release(0, end)];
+    log.manifest().cuts = vec![cut(0, end, 2, 3)];
+    let mut image = log.finish();
+    // Names go one by one, in any order.
+    image.remove(&segment_name(0, 2));
+    let found = recovered(&image);
+    assert_eq!((found.core(0).end_position, found.core(0).next_sequence), (end, 2));
+    assert!(found.entries().is_empty());
+}
