@@ -502,6 +502,16 @@ impl CoreOracle {
 }
 
 impl Cut {
+    /// What there is where this one happened, and then `next`.
+    pub(crate) fn and_then(&self, next: &Self) -> Self {
+        let mut both = next.clone();
+        for (&core, &place) in &self.cores {
+            both.cores.entry(core).or_insert(place);
+        }
+        both.empties |= self.empties;
+        both
+    }
+
     pub(crate) const fn of(cores: BTreeMap<u16, Acked>) -> Self {
         Self { cores, empties: false, dropped: Vec::new() }
     }

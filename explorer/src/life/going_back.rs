@@ -132,9 +132,14 @@ impl Life<'_> {
         let mut cut = cut_between(found, shown);
         let frozen = self.frozen()?;
         cut.dropped = Dropped::by(&cut, found, &frozen).map_err(|error| error.to_string())?;
-        let cuts = if cut.cores.is_empty() { &[][..] } else { std::slice::from_ref(&cut) };
+        // A cut that was in doubt may have happened before.
+        let mut cuts = Vec::new();
+        if !cut.cores.is_empty() {
+            cuts.extend(self.oracle.doubtful_cuts.iter().map(|doubtful| doubtful.and_then(&cut)));
+            cuts.push(cut.clone());
+        }
         let mut accepted = pending.accept();
-        self.called(cuts)?;
+        self.called(&cuts)?;
         if let Err(WalError::StorageFull { .. }) = accepted
             && self.disk_is_full
             && !self.has_failed()
@@ -143,17 +148,19 @@ impl Life<'_> {
             self.machine.set_free_bytes(None);
             self.disk_is_full = false;
             accepted = self.recover(asked).and_then(PendingRecovery::accept);
-            self.called(cuts)?;
+            self.called(&cuts)?;
         }
         let (wal, recovery) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.oracle.doubtful_cuts.extend_from_slice(cuts);
+                self.oracle.doubtful_cuts.extend(cuts);
                 return self.opening_failed(&error, shape);
             }
         };
         self.go_on_from(found);
-        cuts.iter().for_each(|cut| self.oracle.cut(cut));
+        if !cut.cores.is_empty() {
+            self.oracle.cut(&cut);
+        }
         let cores = match asked.selection {
             CoreSelection::One(core) => vec![core],
             CoreSelection::First(count) => (0..count).collect(),
