@@ -466,7 +466,7 @@ fn a_core_of_which_nothing_but_its_checkpoint_is_left_goes_on_where_that_stands(
         for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
             let disk = disk.fork();
             let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
-            assert_eq!(pending.losses().len(), 1 + usize::from(!is_reset), "{}", pending.report());
+            assert_eq!(pending.losses().len(), 1, "{}", pending.report());
             let kept = kept_of(&pending);
             goes_on(&disk, pending, &kept);
         }
