@@ -51,6 +51,14 @@ fn try_recover(
     options(disk).recovery_mode(mode).recovery_target(target).recover()
 }
 
+/// A new log, without the replay of nothing, which would pin it.
+fn new_log(seed: u64) -> (SimStorage, Wal, CoreWriters) {
+    let disk = SimStorage::new(seed);
+    let (wal, _) = options(&disk).open().unwrap();
+    let writers = wal.writers().unwrap();
+    (disk, wal, writers)
+}
+
 /// Three cores put in turn, and leave an epoch together every few rounds.
 fn put_in_epochs(disk: &SimStorage, writers: &mut CoreWriters, epochs: u8) {
     for epoch in 0..epochs {
@@ -69,10 +77,7 @@ fn put_in_epochs(disk: &SimStorage, writers: &mut CoreWriters, epochs: u8) {
 
 /// Five epochs, of which the last has no barrier on core 2; several segments on each core.
 fn epochs() -> Log {
-    let disk = SimStorage::new(1);
-    let (wal, recovery) = options(&disk).open().unwrap();
-    drop(recovery);
-    let mut writers = wal.writers().unwrap();
+    let (disk, wal, mut writers) = new_log(1);
     put_in_epochs(&disk, &mut writers, 4);
     for writer in writers.iter_mut() {
         writer.append_put(b"in the last epoch", &[9; 300]).unwrap();
@@ -87,10 +92,7 @@ fn epochs() -> Log {
 
 /// Two epochs, in few segments.
 fn two_epochs() -> Log {
-    let disk = SimStorage::new(4);
-    let (wal, recovery) = options(&disk).open().unwrap();
-    drop(recovery);
-    let mut writers = wal.writers().unwrap();
+    let (disk, wal, mut writers) = new_log(4);
     put_in_epochs(&disk, &mut writers, 2);
     close(wal, writers);
     Log::of(disk)
@@ -99,10 +101,7 @@ fn two_epochs() -> Log {
 /// Four epochs, two of them behind a checkpoint, and something of those in segments that are still
 /// there.
 fn checkpointed() -> Log {
-    let disk = SimStorage::new(2);
-    let (wal, recovery) = options(&disk).open().unwrap();
-    drop(recovery);
-    let mut writers = wal.writers().unwrap();
+    let (disk, wal, mut writers) = new_log(2);
     put_in_epochs(&disk, &mut writers, 2);
     checkpoint(&wal, &mut writers, 7);
     disk.run_jobs();
@@ -380,10 +379,7 @@ fn a_segment_without_entries_behind_lost_ones_is_no_reason_to_salvage_nothing() 
 
 #[test]
 fn an_unreadable_file_that_was_released_is_no_reason_to_cut_away_the_last_segment() {
-    let disk = SimStorage::new(9);
-    let (wal, recovery) = options(&disk).open().unwrap();
-    drop(recovery);
-    let mut writers = wal.writers().unwrap();
+    let (disk, wal, mut writers) = new_log(9);
     let ends = |writers: &mut CoreWriters| -> Vec<u64> {
         writers.iter_mut().map(|writer| writer.position()).collect()
     };
@@ -412,10 +408,7 @@ fn an_unreadable_file_that_was_released_is_no_reason_to_cut_away_the_last_segmen
 
 #[test]
 fn what_is_accepted_is_what_was_shown_though_a_core_skipped_the_epoch() {
-    let disk = SimStorage::new(8);
-    let (wal, recovery) = options(&disk).open().unwrap();
-    drop(recovery);
-    let mut writers = wal.writers().unwrap();
+    let (disk, wal, mut writers) = new_log(8);
     writers.append_epoch_barrier().unwrap();
     for writer in writers.iter_mut() {
         if writer.core_id() == 0 {
@@ -436,9 +429,7 @@ fn what_is_accepted_is_what_was_shown_though_a_core_skipped_the_epoch() {
 
 fn checkpoint(wal: &Wal, writers: &mut CoreWriters, id: u64) {
     let pending = wal.begin_checkpoint(id).unwrap();
-    for writer in writers.iter_mut() {
-        pending.arrival().arrive(writer).unwrap();
-    }
+    pending.arrival().arrive_all(writers).unwrap();
     pending.complete(CheckpointDetails::default()).unwrap();
 }
 
@@ -894,9 +885,7 @@ fn what_lies_below_a_checkpoint_is_given_back_hole_or_not() {
     let (disk, wal, ..) = salvaged(flip);
     let mut writers = wal.writers().unwrap();
     put_in_epochs(&disk, &mut writers, 1);
-    let pending = wal.begin_checkpoint(9).unwrap();
-    pending.arrival().arrive_all(&mut writers).unwrap();
-    pending.complete(CheckpointDetails::default()).unwrap();
+    checkpoint(&wal, &mut writers, 9);
     drop(wal.pin("nothing, but it lets go of what was recovered"));
     disk.run_jobs();
     for writer in writers.iter_mut() {

@@ -82,7 +82,7 @@ pub(crate) fn build<'a>(
             break;
         }
         let hole = holes.before(current.header.segment_id, current.start.base_position);
-        let named = predecessor(storage, headers, (cuts, holes), release_position, current);
+        let named = predecessor(storage, headers, cuts, holes, release_position, current);
         next = match (named, hole) {
             (Ok(named), _) => Some(named),
             (Err(failure), None) => return Err(failure),
@@ -119,7 +119,8 @@ fn member(header: &SegmentHeader) -> Option<Member<'_>> {
 fn predecessor<'a>(
     storage: &dyn Storage,
     headers: &'a Headers,
-    (cuts, holes): (&Cuts, &Holes),
+    cuts: &Cuts,
+    holes: &Holes,
     release_position: u64,
     current: Member<'a>,
 ) -> Result<Member<'a>, Failure> {

@@ -146,14 +146,7 @@ impl<'a> Repair<'a> {
             }
             Failed::Start { .. } | Failed::NoSegment => false,
         };
-        let snapshot = Progress {
-            position: place.position,
-            next_sequence: place.sequence,
-            last_epoch: checkpoint.epoch,
-            last_timestamp_ns: place.timestamp_ns,
-            ..Progress::EMPTY
-        };
-        Ok(self.end_at(snapshot, damage) || is_new_hole)
+        Ok(self.end_at(Progress::at_checkpoint(checkpoint, place), damage) || is_new_hole)
     }
 
     /// The range from where the log stops being whole to where it can be read again.

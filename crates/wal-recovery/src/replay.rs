@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use wal_entry::{EntryView, WalEntry};
-use wal_format::CheckpointCore;
 use wal_storage::{Result, Storage, WalError};
 
 use crate::core::SegmentSpan;
@@ -99,7 +98,7 @@ impl Recovery {
         let begins = checkpoint.into_iter().flat_map(|checkpoint| {
             let places = checkpoint.cores.iter();
             let counting = places.filter(|place| place.position == from_position(place.core));
-            counting.map(|place| (place.core, progress_behind_barrier(checkpoint.epoch, place)))
+            counting.map(|place| (place.core, Progress::at_checkpoint(checkpoint, place)))
         });
         Self {
             storage,
@@ -301,17 +300,6 @@ impl Recovery {
         };
         let report = self.on_progress.as_ref().map(|callback| &*callback.0);
         Meter::new(report.map(|report| (report, self.cores.iter().map(of_core).sum())))
-    }
-}
-
-/// How far a core's log had come behind the barrier of a checkpoint.
-fn progress_behind_barrier(epoch: u64, place: &CheckpointCore) -> Progress {
-    Progress {
-        position: place.position,
-        next_sequence: place.sequence,
-        last_epoch: epoch,
-        last_timestamp_ns: place.timestamp_ns,
-        ..Progress::EMPTY
     }
 }
 

@@ -2,8 +2,8 @@
 
 use wal_entry::{EntryView, OperationView};
 use wal_format::{
-    BATCH_ENTRY_HEADER_BYTES, BatchEntries, Mark, RECORD_HEADER_BYTES, RecordKind,
-    SEGMENT_HEADER_BYTES, Seal, Start, Unreadable, decode_record,
+    BATCH_ENTRY_HEADER_BYTES, BatchEntries, Checkpoint, CheckpointCore, Mark, RECORD_HEADER_BYTES,
+    RecordKind, SEGMENT_HEADER_BYTES, Seal, Start, Unreadable, decode_record,
 };
 use wal_storage::{Access, Corruption, ProvenBy, Result, Storage, WalError};
 
@@ -43,6 +43,17 @@ impl Progress {
             next_sequence: start.base_sequence,
             last_epoch: start.last_epoch,
             last_timestamp_ns: start.last_timestamp_ns,
+            ..Self::EMPTY
+        }
+    }
+
+    /// How far a core's log had come behind the barrier of a checkpoint.
+    pub(crate) const fn at_checkpoint(checkpoint: &Checkpoint, place: &CheckpointCore) -> Self {
+        Self {
+            position: place.position,
+            next_sequence: place.sequence,
+            last_epoch: checkpoint.epoch,
+            last_timestamp_ns: place.timestamp_ns,
             ..Self::EMPTY
         }
     }

@@ -26,7 +26,10 @@ impl Spans {
     /// Tells how many they are, and their sizes together: of two who tell, the later one is right.
     pub(crate) fn with_live(&self, tell: impl FnOnce(u64, u64)) {
         let spans = self.lock();
-        tell(spans.len() as u64, spans.iter().map(|span| span.size_bytes).sum());
+        // Parts of one segment are one.
+        let segments = || spans.chunk_by(|a, b| a.segment_id == b.segment_id);
+        let sizes = segments().filter_map(|parts| parts.first()).map(|span| span.size_bytes);
+        tell(segments().count() as u64, sizes.sum());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -127,6 +130,7 @@ mod tests {
             spans.lock()[1].segment_id = 1;
             spans
         };
+        with_hole().with_live(|segments, _| assert_eq!(segments, 2));
         assert!(with_hole().release_below(199, 300).is_empty());
         assert_eq!(with_hole().release_below(200, 300), [1]);
         assert_eq!(with_hole().cut(150, 0), [3]);

@@ -20,11 +20,7 @@ impl CoreRecovery<'_> {
             return self.run_without_segments();
         };
         let mut spans = Vec::with_capacity(chain.members.len());
-        let mut progress = Progress {
-            position: first.start.base_position,
-            next_sequence: first.start.base_sequence,
-            ..Progress::EMPTY
-        };
+        let mut progress = Progress::before(first.start);
         let mut followers = chain.members.iter().skip(1);
         let mut last = None;
         for member in &chain.members {
