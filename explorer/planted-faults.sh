@@ -24,6 +24,7 @@ readonly FAULTS=(
     "checksum_without_salt 2 crashes"
     "zero_record_accepted 3 crashes"
     "verdict_without_claims 3 damage"
+    "checkpoint_without_barrier 3 damage"
     "next_segment_before_this 1 crashes"
     "cut_on_some_cores_only 1 crashes"
     "sync_retried 5 faults"

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wal_format::{CoreDirectory, SEGMENT_HEADER_BYTES, SegmentFile};
-use wal_recovery::{RecoveredLog, RecoveryMode, recover};
+use wal_recovery::{RecoveredLog, RecoveryMode, recover, verify};
 use wal_sim::SimStorage;
 use wal_storage::{Storage, WalError};
 
@@ -187,7 +187,7 @@ fn damage_each(
             return Err(format!("damage {number}, {kind}, {what}: {told}"));
         }
         let (machine, cores, usual) = (&copy, what.cores(), usual.as_ref().ok());
-        let case = Case { machine, number, cores, usual };
+        let case = Case { machine, number, cores, usual, is_sound: is_sound(machine) };
         for (mode, tally) in MODES.into_iter().zip(&mut tally.modes) {
             if let Err(told) = before.leave_out(&case, mode, tally) {
                 *failed_at = Some(step);
@@ -364,6 +364,11 @@ fn written_block(bytes: &[u8], random: &mut Random) -> Option<usize> {
 fn recover_usually(machine: &SimStorage) -> Result<RecoveredLog, WalError> {
     let storage: Arc<dyn Storage> = Arc::new(machine.clone());
     recover(&storage, RecoveryMode::TornTail)
+}
+
+fn is_sound(machine: &SimStorage) -> bool {
+    let storage: Arc<dyn Storage> = Arc::new(machine.clone());
+    verify(&storage).is_ok_and(|found| found.is_sound())
 }
 
 /// Compares what was recovered with what was there and what was acked.

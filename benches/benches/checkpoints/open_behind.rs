@@ -179,7 +179,7 @@ impl Log {
         let start = Instant::now();
         let (wal, recovery) = match kept {
             Kept::Released => self.options().open().map(|(wal, recovery)| (Some(wal), recovery))?,
-            Kept::Pinned => (None, laminar_wal::read(self.log(), RecoveryMode::Strict)?),
+            Kept::Pinned => (None, laminar_wal::read(self.log(), RecoveryMode::TornTail)?),
         };
         let open = start.elapsed();
         let replay = replay(&recovery, behind)?;

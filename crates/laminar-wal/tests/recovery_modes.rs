@@ -10,7 +10,9 @@ use laminar_wal::{
     CheckpointDetails, CoreWriters, PendingRecovery, RecoveryMode, RecoveryTarget, Wal, WalEntry,
     WalError, WalOperation, WalOptions, WriteBatch,
 };
+use wal_recovery::verify;
 use wal_sim::{CrashPlan, Fault, OperationKind, Part, SimStorage};
+use wal_storage::Storage;
 
 const CORES: u16 = 3;
 
@@ -535,14 +537,27 @@ fn damages(log: &Log) -> Vec<Damaged> {
     damages
 }
 
+/// What is wrong, be it below the checkpoint. The default mode says the same, or needs nothing of
+/// what is damaged.
+fn damage_anywhere(log: &Log, disk: &SimStorage, what: &str) -> Option<WalError> {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let found = verify(&storage);
+    let damage = found.map_or_else(Some, |found| found.findings.into_iter().next());
+    match (options(disk).recover(), &damage) {
+        (Ok(pending), _) => assert_eq!(kept_of(&pending), log.entries, "{what}"),
+        (Err(error), Some(damage)) => assert_eq!(error.to_string(), damage.to_string(), "{what}"),
+        (Err(error), None) => panic!("{what}: {error}"),
+    }
+    damage
+}
+
 #[test]
 fn in_spite_of_any_damage_there_is_a_point_in_time_to_go_back_to() {
     let (mut left_out, mut unharmed) = (0, 0);
     for log in [epochs(), checkpointed()] {
         for Damaged { what, is_in_records, disk, .. } in damages(&log) {
             let before = disk.content_fingerprint();
-            let whole = options(&disk).recover();
-            let damage = whole.err();
+            let damage = damage_anywhere(&log, &disk, &what);
             let pending = try_recover(&disk, RecoveryMode::PointInTime, RecoveryTarget::End);
             assert_eq!(disk.content_fingerprint(), before, "{what}: something was changed");
             let pending = match (pending, damage) {
@@ -580,7 +595,7 @@ fn all_that_can_be_read_is_salvaged_whatever_is_damaged() {
     for log in [epochs(), checkpointed()] {
         for Damaged { what, core, is_in_records, disk } in damages(&log) {
             let before = disk.content_fingerprint();
-            let is_damaged = options(&disk).recover().is_err();
+            let is_damaged = damage_anywhere(&log, &disk, &what).is_some();
             let pending = try_recover(&disk, RecoveryMode::Salvage, RecoveryTarget::End);
             assert_eq!(disk.content_fingerprint(), before, "{what}: something was changed");
             let pending = pending.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -938,13 +953,36 @@ fn a_lost_manifest_is_not_passed_over_with_a_file_that_cannot_be_read() {
 #[test]
 fn damage_below_the_checkpoint_costs_nothing() {
     let log = checkpointed();
-    let name = segments(&log.disk).remove(0);
-    log.disk.flip_bit(&name, 12_288 + 40, 1).unwrap();
-    assert!(options(&log.disk).open().unwrap_err().is_corrupt());
+    damage_below_the_checkpoint(&log.disk);
     for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
         let disk = log.disk.fork();
         let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
         assert_eq!(kept_of(&pending), log.entries, "{mode:?}");
         accept_and_go_on(&format!("{mode:?}"), &log, &disk, pending, &log.entries);
     }
+}
+
+#[test]
+fn damage_below_the_checkpoint_is_found_by_who_reads_there_and_hinders_nobody_else() {
+    let log = checkpointed();
+    damage_below_the_checkpoint(&log.disk);
+    let damage = damage_anywhere(&log, &log.disk, "below the checkpoint").unwrap();
+    let strict = try_recover(&log.disk, RecoveryMode::Strict, RecoveryTarget::End);
+    assert_eq!(strict.unwrap_err().to_string(), damage.to_string());
+    {
+        let (wal, recovery) = options(&log.disk).open().unwrap();
+        assert!(recovery.clone().from_start().entries().unwrap_err().is_corrupt());
+        assert_eq!(recovery.entries().unwrap(), log.entries);
+        let mut writers = wal.writers().unwrap();
+        for writer in writers.iter_mut() {
+            writer.append_put(b"behind", b"").unwrap();
+        }
+        close(wal, writers);
+    }
+    assert_eq!(Log::of(log.disk).entries.len(), log.entries.len() + usize::from(CORES));
+}
+
+fn damage_below_the_checkpoint(disk: &SimStorage) {
+    let name = segments(disk).remove(0);
+    disk.flip_bit(&name, 12_288 + 40, 1).unwrap();
 }

@@ -1,5 +1,6 @@
 //! One core's log: from its files to where it ends and what a writer goes on from.
 
+mod behind_checkpoint;
 mod end;
 mod walk;
 
@@ -101,6 +102,26 @@ pub struct Adoption {
     pub to_position: u64,
 }
 
+/// From where on the records of a core's log are read and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScanFrom {
+    /// From the first one that is still there.
+    Start,
+    /// From the last checkpoint on, if there is one.
+    Checkpoint,
+}
+
+impl ScanFrom {
+    /// A mode that is about damage looks for it everywhere; who opens a log to go on does not wait
+    /// for what the checkpoint's snapshot has.
+    pub(crate) const fn of_mode(mode: RecoveryMode) -> Self {
+        match mode {
+            RecoveryMode::TornTail => Self::Checkpoint,
+            RecoveryMode::Strict | RecoveryMode::PointInTime | RecoveryMode::Salvage => Self::Start,
+        }
+    }
+}
+
 /// Why a core cannot be recovered whole.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -178,6 +199,7 @@ pub(crate) fn read_headers(
 pub(crate) fn recover(
     storage: &dyn Storage,
     mode: RecoveryMode,
+    scan_from: ScanFrom,
     manifest: Option<&Manifest>,
     core: u16,
     files: &CoreFiles,
@@ -198,6 +220,7 @@ pub(crate) fn recover(
     let recovery = CoreRecovery {
         storage,
         mode,
+        scan_from,
         core,
         cuts: &cuts,
         holes: &holes,
@@ -290,6 +313,7 @@ fn raise_to_floors(reached: &mut Progress, core: u16, manifest: Option<&Manifest
 struct CoreRecovery<'a> {
     storage: &'a dyn Storage,
     mode: RecoveryMode,
+    scan_from: ScanFrom,
     core: u16,
     cuts: &'a Cuts,
     holes: &'a Holes,

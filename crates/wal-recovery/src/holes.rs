@@ -17,6 +17,10 @@ impl Holes {
         Self { accepted: accepted.iter().filter(|it| it.core == core).copied().collect() }
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.accepted.is_empty()
+    }
+
     /// Where the log goes on if the records of a segment stop at `position`: within the segment, or
     /// at its limit. Whichever segment began there when the loss was accepted, another one may by
     /// now.

@@ -82,7 +82,8 @@ pub use crate::verify::{VerifyReport, verify};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum RecoveryMode {
-    /// Drops it, and counts it in the report: power may fail at any time.
+    /// Drops it, and counts it in the report: power may fail at any time. Begins behind the last
+    /// checkpoint, and does not look for damage before it; the other modes read everything.
     #[default]
     TornTail,
     /// Refuses it: for logs that were closed cleanly, such as copies to be archived.

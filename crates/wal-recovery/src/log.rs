@@ -10,7 +10,7 @@ use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
 use crate::chain::Headers;
-use crate::core::{self, CoreHeaders, Failure, RecoveredCore};
+use crate::core::{self, CoreHeaders, Failure, RecoveredCore, ScanFrom};
 use crate::directory::{self, CoreFiles, segment_name};
 use crate::headers::SegmentHeader;
 use crate::manifests::{self, Manifests, SlotState, foreign_log};
@@ -49,7 +49,8 @@ impl RecoveredLog {
     }
 }
 
-/// Recovers the log in a directory: reads everything, decides what is valid, changes nothing.
+/// Recovers the log in a directory: reads it, in the default mode from the last checkpoint on, decides
+/// what is valid, changes nothing.
 ///
 /// Cores are read side by side, by as many threads as [`Storage::parallelism`] allows; if that is
 /// one, by this one alone.
@@ -222,11 +223,12 @@ fn is_accepted_as_lost(manifest: Option<&Manifest>, core: u16, segment_id: u64) 
 pub(crate) fn recover_cores(
     storage: &dyn Storage,
     mode: RecoveryMode,
+    scan_from: ScanFrom,
     manifest: Option<&Manifest>,
     cores: &[InspectedCore],
 ) -> Vec<Result<(RecoveredCore, CoreReport), Failure>> {
     in_parallel(storage.parallelism(), cores, |core| {
-        core::recover(storage, mode, manifest, core.core, &core.files, &core.headers)
+        core::recover(storage, mode, scan_from, manifest, core.core, &core.files, &core.headers)
     })
 }
 

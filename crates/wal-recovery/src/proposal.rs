@@ -13,7 +13,7 @@ use wal_storage::{Result, Storage};
 
 use crate::RecoveryMode;
 use crate::boundary::end_of_kept;
-use crate::core::{Adoption, Failure, RecoveredCore};
+use crate::core::{Adoption, Failure, RecoveredCore, ScanFrom};
 use crate::log::{InspectedCore, recover_cores};
 use crate::repair::{
     Repaired, cut_at, leave_out_damage, leave_out_unreadable_files, recover_again,
@@ -53,7 +53,8 @@ pub(crate) fn propose(
     manifest: Option<Manifest>,
     inspected: &[InspectedCore],
 ) -> Result<Proposed> {
-    let recovered = recover_cores(storage.as_ref(), mode, manifest.as_ref(), inspected);
+    let scan_from = ScanFrom::of_mode(mode);
+    let recovered = recover_cores(storage.as_ref(), mode, scan_from, manifest.as_ref(), inspected);
     let Some(manifest) = manifest else {
         let cores: Result<_, Failure> = recovered.into_iter().collect();
         let cores = cores.map_err(|failure| failure.error)?;

@@ -11,7 +11,7 @@ use wal_format::{AcceptedDamage, Cut, Manifest, RECORD_ALIGNMENT_BYTES as SMALLE
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
-use crate::core::{self, Failed, FailedAt, Failure, RecoveredCore};
+use crate::core::{self, Failed, FailedAt, Failure, RecoveredCore, ScanFrom};
 use crate::cuts::Cuts;
 use crate::log::InspectedCore;
 use crate::report::{CoreReport, Loss};
@@ -372,5 +372,6 @@ pub(crate) fn recover_again(
     core: &InspectedCore,
 ) -> Result<(RecoveredCore, CoreReport), Failure> {
     let InspectedCore { core, files, headers, .. } = core;
-    core::recover(storage, mode, Some(manifest), *core, files, headers)
+    let scan_from = ScanFrom::of_mode(mode);
+    core::recover(storage, mode, scan_from, Some(manifest), *core, files, headers)
 }

@@ -126,7 +126,8 @@ impl Recovery {
     }
 
     /// Begins with the first entry of each core that is still there, and not behind the last
-    /// checkpoint: for programs that have no snapshot. What was released is gone all the same.
+    /// checkpoint: for programs that have no snapshot. What was released is gone all the same. What lies
+    /// before the checkpoint was not checked yet if the log was recovered in the default mode.
     #[must_use]
     pub fn from_start(self) -> Self {
         self.from_positions(&[])

@@ -71,7 +71,8 @@ pub struct CoreReport {
     pub core: u16,
     /// How many segments hold its log.
     pub segments: u64,
-    /// How many entries were read and found valid.
+    /// How many entries there are: all of them were read and found valid, but for those below the
+    /// last checkpoint, which the default mode counts by their sequences.
     pub entries: u64,
     /// From the first position that is still there to the end.
     pub bytes: u64,

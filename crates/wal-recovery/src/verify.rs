@@ -7,6 +7,7 @@ use wal_format::ManifestSlot;
 use wal_storage::{Result, Storage, WalError};
 
 use crate::RecoveryMode;
+use crate::core::ScanFrom;
 use crate::log;
 use crate::manifests::SlotState;
 use crate::report::RecoveryReport;
@@ -80,7 +81,8 @@ pub fn verify(storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
         Some(lost) => findings.push(lost),
         None => {
             let mode = RecoveryMode::TornTail;
-            for core in log::recover_cores(storage.as_ref(), mode, manifest, &whole) {
+            let storage = storage.as_ref();
+            for core in log::recover_cores(storage, mode, ScanFrom::Start, manifest, &whole) {
                 match core {
                     Ok((_, report)) => cores.push(report),
                     Err(failure) => findings.push(failure.error),

@@ -19,12 +19,19 @@ impl CoreRecovery<'_> {
         let Some(first) = chain.members.first() else {
             return self.run_without_segments();
         };
+        let beginning = self.beginning(first)?;
+        self.entries += beginning.entries_before;
         let mut spans = Vec::with_capacity(chain.members.len());
         let mut progress = Progress::before(first.start);
         let mut followers = chain.members.iter().skip(1);
         let mut last = None;
-        for member in &chain.members {
+        for (index, member) in chain.members.iter().enumerate() {
             let next = followers.next();
+            if let Some(next) = next.filter(|_| index < beginning.segments_before) {
+                progress = Progress::before(next.start);
+                spans.push(span(member, &Progress::before(member.start), &progress));
+                continue;
+            }
             self.check_continues(member, &mut progress)?;
             progress.raise(member.start.last_epoch, member.start.last_timestamp_ns);
             let place = SegmentPlace::new(member.header, member.start.base_position);
@@ -38,8 +45,11 @@ impl CoreRecovery<'_> {
             };
             loop {
                 let from = progress;
+                let begins_behind = from.position < beginning.progress.position;
+                let scan_from = if begins_behind { beginning.progress } else { from };
                 // What was cut off does not come back in place of a segment that was lost.
-                let (stop, mut scan) = self.scan(member, from, limit_position.min(cut_position))?;
+                let (stop, mut scan) =
+                    self.scan(member, scan_from, limit_position.min(cut_position))?;
                 progress = scan.progress();
                 spans.push(span(member, &from, &progress));
                 let is_at_limit = stop == Stop::Limit && limit_position <= cut_position;

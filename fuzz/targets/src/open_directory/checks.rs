@@ -23,21 +23,31 @@ pub(super) fn read(disk: &SimStorage) -> Result<Found> {
     let recovered = recover(&storage, RecoveryMode::TornTail);
     let verified = verify(&storage).map(|report| (report.is_sound(), report.report));
     let is_sound = verified.as_ref().is_ok_and(|(is_sound, _)| *is_sound);
-    assert_eq!(is_sound, recovered.is_ok(), "verify says {verified:?}, recover {recovered:?}");
+    let is_damaged_below = !is_sound
+        && recovered.as_ref().is_ok_and(|log| {
+            log.manifest.as_ref().is_some_and(|manifest| manifest.checkpoint.is_some())
+        });
+    assert!(
+        is_sound == recovered.is_ok() || is_damaged_below,
+        "verify says {verified:?}, recover {recovered:?}"
+    );
     let strict = recover(&storage, RecoveryMode::Strict);
     for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
-        left_by(&storage, mode, recovered.as_ref());
+        left_by(&storage, mode, recovered.as_ref(), is_damaged_below);
     }
     segments_one_by_one(disk, &*storage);
     let log = recovered?;
-    if let Ok((_, report)) = verified {
-        assert_eq!(report, log.report, "verify finds the same");
-    }
     let is_torn = log.report.cores.iter().any(|core| core.ending.is_torn());
-    assert_eq!(strict.is_err(), is_torn, "a torn tail alone is too much for strict recovery");
-    assert!(strict.is_err() || strict.is_ok_and(|strict| strict == log), "both modes agree");
+    if is_damaged_below {
+        assert!(strict.is_err(), "strict recovery reads below the checkpoint too");
+    } else {
+        let verified = verified.map(|(_, report)| report);
+        assert!(verified.is_ok_and(|report| report == log.report), "verify finds the same");
+        assert_eq!(strict.is_err(), is_torn, "a torn tail alone is too much for strict recovery");
+        assert!(strict.is_err() || strict.is_ok_and(|strict| strict == log), "both modes agree");
+    }
 
-    let found = found(disk, log);
+    let found = found(disk, log, is_damaged_below);
     for core in &found.log.cores {
         for position in [core.end_position / 16 * 8, core.end_position] {
             // Where that is a boundary, it is the one asked for.
@@ -55,9 +65,12 @@ fn left_by(
     storage: &Arc<dyn Storage>,
     mode: RecoveryMode,
     recovered: std::result::Result<&RecoveredLog, &WalError>,
+    is_damaged_below: bool,
 ) {
     let left = recover_to(storage, mode, RecoveryTarget::End);
-    if let Ok(whole) = recovered {
+    if let Ok(whole) = recovered
+        && !is_damaged_below
+    {
         assert!(left.is_ok_and(|left| left == *whole), "{mode:?}: nothing is damaged");
         return;
     }
@@ -75,17 +88,23 @@ fn left_by(
 
 /// Reads the log once, when its directory has been looked into already.
 pub(super) fn read_again(disk: &SimStorage) -> Result<Found> {
-    Ok(found(disk, recover(&storage(disk), RecoveryMode::TornTail)?))
+    let log = recover(&storage(disk), RecoveryMode::TornTail)?;
+    let is_sound = verify(&storage(disk)).is_ok_and(|report| report.is_sound());
+    Ok(found(disk, log, !is_sound))
 }
 
 /// Replays what was recovered, and holds it against what recovery says of it.
-fn found(disk: &SimStorage, log: RecoveredLog) -> Found {
+fn found(disk: &SimStorage, log: RecoveredLog, is_damaged_below: bool) -> Found {
+    if is_damaged_below {
+        let behind_checkpoint = behind_checkpoint(&storage(disk), &log);
+        return Found { log, entries: None, behind_checkpoint };
+    }
     let (entries, behind_checkpoint) = entries(&storage(disk), &log);
     let of_cores: u64 = log.cores.iter().zip(&log.report.cores).map(check_core(&entries)).sum();
     assert_eq!(of_cores, entries.len() as u64, "each entry is of a core that was found");
     let (files, held) = (file_bytes(disk), entries.iter().map(held_bytes).sum::<usize>() as u64);
     assert!(held <= files && log.report.bytes() <= files, "no more than the files hold");
-    Found { log, entries, behind_checkpoint }
+    Found { log, entries: Some(entries), behind_checkpoint }
 }
 
 /// Everything that was recovered, merged, and what of it lies behind the checkpoint; core by core
@@ -104,8 +123,7 @@ fn entries(storage: &Arc<dyn Storage>, log: &RecoveredLog) -> (Vec<WalEntry>, Ve
         assert!(visited.is_ok(), "{visited:?}");
         assert_eq!(merged.next(), None, "core {core} by itself");
     }
-    let behind = log.replay(storage).entries();
-    let Ok(behind) = behind else { panic!("what was recovered replays: {behind:?}") };
+    let behind = behind_checkpoint(storage, log);
     for core in replay.cores() {
         let own = |entry: &&WalEntry| entry.core_id == core;
         let missing = entries.iter().filter(own).count() - behind.iter().filter(own).count();
@@ -113,6 +131,13 @@ fn entries(storage: &Arc<dyn Storage>, log: &RecoveredLog) -> (Vec<WalEntry>, Ve
         assert!(rest.eq(behind.iter().filter(own)), "core {core} behind the checkpoint");
     }
     (entries, behind)
+}
+
+fn behind_checkpoint(storage: &Arc<dyn Storage>, log: &RecoveredLog) -> Vec<WalEntry> {
+    let behind = log.replay(storage).entries();
+    let Ok(behind) = behind else { panic!("what was recovered replays: {behind:?}") };
+    assert!(behind.is_sorted_by(|a, b| a.replay_order() < b.replay_order()), "in replay order");
+    behind
 }
 
 /// Holds a core's numbers against its entries, and says how many these are.
@@ -182,7 +207,9 @@ pub(super) fn is_prefix(found: &[WalEntry], logged: &[WalEntry]) {
 /// What was found is there again, and what was appended behind it; below the checkpoint something
 /// may have been given back meanwhile. Timestamps of what was appended are not known.
 pub(super) fn has_grown(again: &Found, found: &Found, appended: &[WalEntry]) {
-    is_end_of(&again.entries, &found.entries, appended);
+    if let (Some(again), Some(found)) = (&again.entries, &found.entries) {
+        is_end_of(again, found, appended);
+    }
     let behind = again.behind_checkpoint.len();
     assert_eq!(behind, found.behind_checkpoint.len() + appended.len(), "all of it and no more");
     is_end_of(&again.behind_checkpoint, &found.behind_checkpoint, appended);
