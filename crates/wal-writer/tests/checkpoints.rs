@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use wal_entry::Offsets;
@@ -680,16 +680,16 @@ fn a_failing_core_ends_the_wait_for_a_checkpoint() {
     let pending = wal.begin_checkpoint(1).unwrap();
     let arrival = pending.arrival();
     arrival.arrive(writers.writer(0).unwrap()).unwrap();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| pending.wait_timeout(LONG));
-        std::thread::sleep(A_MOMENT);
-        let writer = writers.writer(1).unwrap();
-        writer.append_put(b"key", b"value").unwrap();
-        disk.halt();
-        writer.sync().unwrap_err();
-        let told = waiting.join().unwrap().unwrap_err();
-        assert!(matches!(told, WalError::Poisoned { core: 1, .. }), "{told}");
-    });
+    let (tell, told) = mpsc::channel();
+    // Without a limit: at its end the wait would look once more, and see what nobody had told it.
+    std::thread::spawn(move || tell.send(pending.wait()));
+    std::thread::sleep(A_MOMENT);
+    let writer = writers.writer(1).unwrap();
+    writer.append_put(b"key", b"value").unwrap();
+    disk.halt();
+    writer.sync().unwrap_err();
+    let told = told.recv_timeout(LONG).unwrap().unwrap_err();
+    assert!(matches!(told, WalError::Poisoned { core: 1, .. }), "{told}");
 }
 
 #[test]
