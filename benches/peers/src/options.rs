@@ -55,6 +55,10 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "4,16")]
     recovery_millions: Vec<u64>,
 
+    /// Puts before the checkpoint of `checkpoint`, in thousands.
+    #[arg(long, value_delimiter = ',', default_value = "100,400,1600")]
+    checkpointed_thousands: Vec<u64>,
+
     /// How many threads commit at once in `clients`.
     #[arg(long, value_delimiter = ',', default_value = "1,2,8,32,64")]
     client_threads: Vec<u16>,
@@ -115,6 +119,7 @@ pub(crate) struct Sizes {
     pub(crate) batches: u64,
     pub(crate) recovery_records: Vec<u64>,
     pub(crate) open_records: u64,
+    pub(crate) checkpointed_records: Vec<u64>,
     pub(crate) growth_records: u64,
     pub(crate) client_threads: Vec<u16>,
     pub(crate) window: Window,
@@ -151,6 +156,7 @@ impl Options {
                 batches: 20,
                 recovery_records: vec![200_000],
                 open_records: 200_000,
+                checkpointed_records: vec![20_000],
                 growth_records: 1_000_000,
                 client_threads: vec![1, 8],
                 window: Window::of_ms(20, 100),
@@ -168,6 +174,7 @@ impl Options {
             batches: self.batches,
             recovery_records: self.recovery_millions.iter().map(|n| n * millions).collect(),
             open_records: 4 * millions,
+            checkpointed_records: self.checkpointed_thousands.iter().map(|n| n * 1000).collect(),
             growth_records: self.growth_millions * millions,
             client_threads: self.client_threads.clone(),
             window: Window::of_ms(self.window_warming_ms, self.window_ms),

@@ -1,6 +1,7 @@
 //! What can be measured.
 
 mod append;
+mod checkpoint;
 mod clients;
 mod commits;
 mod driving;
@@ -60,12 +61,14 @@ pub(crate) enum Bench {
     Tasks,
     /// What a commit takes where segments end.
     RotationLatency,
+    /// A checkpoint of four cores, and how long it stops them.
+    Checkpoint,
     /// What waiting for more records before a sync brings and costs.
     Policy,
 }
 
 impl Bench {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Append,
         Self::SyncEach,
         Self::Batch,
@@ -77,6 +80,7 @@ impl Bench {
         Self::SideBySide,
         Self::Tasks,
         Self::RotationLatency,
+        Self::Checkpoint,
         Self::Policy,
     ];
 
@@ -93,6 +97,7 @@ impl Bench {
             Self::SideBySide => "side_by_side",
             Self::Tasks => "tasks",
             Self::RotationLatency => "rotation_latency",
+            Self::Checkpoint => "checkpoint",
             Self::Policy => "policy",
         }
     }
@@ -109,6 +114,7 @@ impl Bench {
             Self::Clients => clients::run(setting, probe),
             Self::SideBySide => side_by_side::run(setting, probe),
             Self::RotationLatency => rotation_latency::run(setting, probe),
+            Self::Checkpoint => checkpoint::run(setting, probe),
             Self::Polling => polling::run(setting, probe),
             Self::Tasks => tasks::run(setting, probe),
             Self::Policy => policy::run(setting, probe),

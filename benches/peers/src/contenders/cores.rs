@@ -1,9 +1,15 @@
 //! Logs of several cores that one thread appends to, and that become durable all at once.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use laminar_storage::per_core_wal::{PerCoreWalConfig, PerCoreWalManager};
-use laminar_wal::{CoreWalWriter, CoreWriters, SharedWriter, SyncTicket, Wal, WalOptions};
+use laminar_storage::incremental::CheckpointConfig;
+use laminar_storage::per_core_wal::{
+    PerCoreCheckpointCoordinator, PerCoreWalConfig, PerCoreWalManager,
+};
+use laminar_wal::{
+    CheckpointDetails, CoreWalWriter, CoreWriters, SharedWriter, SyncTicket, Wal, WalOptions,
+};
 
 use super::{Log, Ours, Reference};
 use crate::Failure;
@@ -38,6 +44,12 @@ pub(crate) trait RecycledCoresLog: CoresLog {
 
     /// Empties the log; its full segments are kept to be used again.
     fn reset(&mut self) -> Result<(), Failure>;
+}
+
+/// A log that can be checkpointed: the log's part of it, without the state of whoever writes it.
+pub(crate) trait CheckpointedCoresLog: CoresLog {
+    /// Makes a checkpoint of everything so far, and says for how long nothing could be appended.
+    fn checkpoint(&mut self) -> Result<Duration, Failure>;
 }
 
 /// laminar-wal, with the writers of all cores in one hand.
@@ -86,6 +98,17 @@ impl CoresLog for OursInOneHand {
 
     fn read_back(directory: &Path, _cores: u16) -> Result<Tally, Failure> {
         Ours::read_back(directory)
+    }
+}
+
+impl CheckpointedCoresLog for OursInOneHand {
+    fn checkpoint(&mut self) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        let pending = self.wal.begin_checkpoint(1)?;
+        pending.arrival().arrive_all(&mut self.writers)?;
+        let stood_still = start.elapsed();
+        pending.complete(CheckpointDetails::default())?;
+        Ok(stood_still)
     }
 }
 
@@ -200,6 +223,44 @@ impl CoresLog for CoresOfReference {
 
     fn read_back(directory: &Path, cores: u16) -> Result<Tally, Failure> {
         Ok(Reference::recover(directory, cores)?.tally)
+    }
+}
+
+/// `laminar-storage`, whose coordinator owns the manager while it makes a checkpoint.
+pub(crate) struct Coordinated(PerCoreCheckpointCoordinator);
+
+impl CoresLog for Coordinated {
+    const NAME: &'static str = "laminar-storage, checkpoint coordinator";
+
+    fn create(directory: &Path, cores: u16) -> Result<Self, Failure> {
+        let manager = PerCoreWalManager::new(config(directory, cores))?;
+        let checkpoints = CheckpointConfig::new(&directory.join("checkpoints"));
+        Ok(Self(PerCoreCheckpointCoordinator::new(manager, checkpoints)?))
+    }
+
+    fn append_put(&mut self, core: u16, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.0.wal_manager_mut().writer(usize::from(core)).append_put(key, value)?;
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> Result<(), Failure> {
+        Ok(self.0.flush()?)
+    }
+
+    fn close(mut self) -> Result<(), Failure> {
+        self.sync_all()
+    }
+
+    fn read_back(directory: &Path, cores: u16) -> Result<Tally, Failure> {
+        CoresOfReference::read_back(directory, cores)
+    }
+}
+
+impl CheckpointedCoresLog for Coordinated {
+    fn checkpoint(&mut self) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        self.0.create_checkpoint(1)?;
+        Ok(start.elapsed())
     }
 }
 
