@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use support::{cut, disk, new_log, recovered, release, try_recover_disk, value};
 use wal_entry::{WalEntry, WalOperation};
-use wal_format::{AcceptedDamage, Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES};
+use wal_format::{
+    AcceptedDamage, BLOCK_BYTES, Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES, START_OFFSET,
+};
 use wal_recovery::{RecoveryMode, verify};
-use wal_sim::fixture::{LogFixture, LogImage, segment_name};
+use wal_sim::fixture::{LogFixture, LogImage, SegmentFixture, segment_name};
 use wal_storage::{Storage, WalError};
 
 const EPOCH: u64 = 0;
+const AT_BEGINNING: CheckpointCore =
+    CheckpointCore { core: 0, position: 0, sequence: 0, timestamp_ns: 0 };
 
 /// Three segments, closed cleanly, and a checkpoint in the midst of the third.
 struct Log {
@@ -29,7 +33,7 @@ fn log() -> Log {
 /// With something else than a barrier before the checkpoint.
 fn log_with(operation: WalOperation) -> Log {
     let mut log = new_log();
-    let mut place = CheckpointCore { core: 0, position: 0, sequence: 0, timestamp_ns: 0 };
+    let mut place = AT_BEGINNING;
     for segment_number in 0..3_u8 {
         let segment = log.core(0).segment();
         for key in 0..20_u8 {
@@ -134,8 +138,7 @@ fn a_checkpoint_whose_barrier_is_not_there_proves_nothing_of_what_lies_below() {
         log.set_checkpoint(EPOCH, place);
     });
     reads_everything("at the beginning", &|log| {
-        let place = CheckpointCore { core: 0, position: 0, sequence: 0, timestamp_ns: 0 };
-        log.set_checkpoint(EPOCH, place);
+        log.set_checkpoint(EPOCH, AT_BEGINNING);
     });
     reads_everything("a loss was accepted", &|log| {
         let end_position = log.place.position;
@@ -181,6 +184,48 @@ fn what_the_segment_of_the_checkpoint_held_is_missed() {
     let mut image = log.log.finish();
     let wrong = support::damaged(image.remove(&segment_name(0, 2)));
     assert_eq!(wrong.core, Some(0));
+}
+
+#[test]
+fn the_same_barrier_in_a_tail_that_was_abandoned_is_not_the_checkpoints() {
+    // Of a batch, the first block was lost and the barrier was not. The next opening began a segment
+    // before it and logged the same again, with the checkpoint, and more.
+    let mut log = Log { log: new_log(), place: AT_BEGINNING };
+    let abandoned = log.log.core(0).segment();
+    abandoned.put(b"durable", &value(300)).ends_here();
+    let (position, sequence) = (abandoned.position(), abandoned.sequence());
+    let torn_at = abandoned.offset();
+    let put_again = |segment: &mut SegmentFixture| {
+        for key in 0..10 {
+            segment.put(&[key], &value(300));
+        }
+        let barrier = WalOperation::EpochBarrier { epoch: EPOCH };
+        let barrier = WalEntry { operation: barrier, ..segment.next_put(b"", b"") };
+        segment.entry(&barrier);
+        CheckpointCore {
+            core: 0,
+            position: segment.position(),
+            sequence: segment.sequence(),
+            timestamp_ns: barrier.timestamp_ns,
+        }
+    };
+    put_again(abandoned);
+    let next = log.log.core(0).segment();
+    assert_eq!((next.position(), next.sequence()), (position, sequence));
+    log.place = put_again(next.set_timestamp(1_000));
+    next.mark(log.place.position).put(b"acked", b"").mark(log.place.position);
+    log.set_checkpoint(EPOCH, log.place);
+    let image = || {
+        let mut image = log.log.finish();
+        image.flip_byte(&segment_name(0, 1), torn_at);
+        image
+    };
+    assert_eq!(recovered(&image()).core(0).next_sequence, 13);
+    let begins_in = segment_name(0, 2);
+    let missed = support::damaged(image().remove(&begins_in));
+    assert_eq!(missed.position, Some(position), "{missed}");
+    let missed = support::damaged(image().overwrite(&begins_in, START_OFFSET, &[0; BLOCK_BYTES]));
+    assert_eq!(missed.position, Some(position), "{missed}");
 }
 
 #[test]

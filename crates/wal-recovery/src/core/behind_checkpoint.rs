@@ -2,7 +2,11 @@
 //!
 //! What lies before a checkpoint is in its snapshot, and nobody needs it to go on. But the manifest
 //! alone does not say that the segments still hold the log up to there, and are the same: the
-//! record of the checkpoint's barrier does, at its place, under its segment's salt.
+//! record of the checkpoint's barrier does, at its place, under its segment's salt, if something in
+//! the segments themselves says that its segment was the log up to there.
+//!
+//! Without that, it may be one that a torn write left behind, in a tail that was abandoned: who logs
+//! the same again in the next segment writes the same barrier at the same position.
 
 use wal_entry::{EntryRef, EntryView, OperationRef, OperationView};
 use wal_format::{Checkpoint, CheckpointCore, RECORD_HEADER_BYTES, RecordKind};
@@ -10,7 +14,7 @@ use wal_storage::Result;
 
 use super::{CoreRecovery, ScanFrom};
 use crate::chain::Member;
-use crate::scan::{Progress, SegmentPlace};
+use crate::scan::{Next, Progress, SegmentPlace, SegmentScan};
 
 /// Where a scan begins.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +28,8 @@ pub(super) struct Beginning {
 }
 
 impl CoreRecovery<'_> {
-    /// Behind the checkpoint, if its barrier is found there; otherwise with the first segment, so that
-    /// whatever is wrong is found and named.
+    /// Behind the checkpoint, if its barrier is found there and was durable there; otherwise with the
+    /// first segment, so that whatever is wrong is found and named.
     pub(super) fn beginning(&mut self, first: &Member<'_>) -> Result<Beginning> {
         let whole = Beginning {
             segments_before: 0,
@@ -43,7 +47,8 @@ impl CoreRecovery<'_> {
             && self.holes.is_empty()
             && at.position <= self.cuts.limit(member.header.segment_id)
             && (cfg!(wal_fault = "checkpoint_without_barrier")
-                || self.has_barrier(member, checkpoint, at)?);
+                || (self.has_barrier(member, checkpoint, at)?
+                    && self.was_log_up_to(index, checkpoint, at)?));
         if !may_begin_there {
             return Ok(whole);
         }
@@ -80,6 +85,38 @@ impl CoreRecovery<'_> {
         };
         self.buffers = cursor.into_buffers();
         Ok(found)
+    }
+
+    /// Whether the segment's own vouch slots, a mark behind the checkpoint in it, or the start of the
+    /// segment that continues it, say that all of it was durable up to the checkpoint: no opening
+    /// found the log to end before that.
+    fn was_log_up_to(
+        &mut self,
+        index: usize,
+        checkpoint: &Checkpoint,
+        at: &CheckpointCore,
+    ) -> Result<bool> {
+        let Some([member]) = self.chain.members.get(index..) else {
+            return Ok(true);
+        };
+        if member.header.vouches().any(|slot| slot.durable_position >= at.position) {
+            return Ok(true);
+        }
+        let place = SegmentPlace::new(member.header, member.start.base_position);
+        let cursor = place.open(self.storage, std::mem::take(&mut self.buffers))?;
+        let progress = Progress::at_checkpoint(checkpoint, at);
+        let limit_position = self.cuts.limit(member.header.segment_id);
+        let mut scan = SegmentScan::new(place, cursor, progress, limit_position);
+        // Most often it is the first record: the mark of the next batch.
+        let was_log = loop {
+            match scan.next()? {
+                Next::Mark(mark) if mark.durable_position >= at.position => break true,
+                Next::Stop(_) => break false,
+                _ => {}
+            }
+        };
+        self.buffers = scan.into_buffers();
+        Ok(was_log)
     }
 }
 
