@@ -74,8 +74,9 @@ pub(crate) enum Following {
     Unused,
     /// Something was written into one of them, and its start is not valid.
     Torn,
-    /// There are some, but not the one with the next number. A file gets its name only after the
-    /// one before it has its own, durably, and a name is never absent again: it was there.
+    /// There are some, but not the one with the next number, or not all from there to the highest. A
+    /// file gets its name only after the one before it has its own, durably, and a name is never
+    /// absent again: what is missing was there.
     Gap,
 }
 

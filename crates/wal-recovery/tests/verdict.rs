@@ -10,7 +10,7 @@ use support::{damaged, disk, new_log, recovered, try_recover_disk, value};
 use wal_entry::WalEntry;
 use wal_format::RecordKind;
 use wal_recovery::{EndingKind, RecoveryMode, recover};
-use wal_sim::fixture::{LogFixture, LogImage};
+use wal_sim::fixture::{LogFixture, LogImage, segment_name};
 use wal_storage::{Storage, WalError};
 
 /// One segment with three batches; the last one begins at the position returned.
@@ -369,6 +369,32 @@ fn row_f_a_missing_file_before_an_unused_one_is_damage() {
     let mut image = log.finish();
     image.remove(&lost);
     assert!(damaged(&image).what.contains("missing"));
+}
+
+#[test]
+fn row_f_a_missing_file_in_the_midst_of_unused_ones_is_damage() {
+    // An opening that went on in the first one would leave a log that looks as if it had lost the
+    // segment behind that.
+    let [first, second, third] = [2, 3, 4].map(|id| segment_name(0, id));
+    for ends_with_seal in [false, true] {
+        let mut log = new_log();
+        let segment = log.core(0).segment().put(b"a", b"1");
+        if ends_with_seal {
+            segment.seal();
+        }
+        for _ in 0..3 {
+            log.core(0).unused_segment();
+        }
+        recovered(&log.finish());
+        for missing in [[&first].as_slice(), &[&second], &[&first, &second]] {
+            let mut image = log.finish();
+            missing.iter().for_each(|name| _ = image.remove(name));
+            let corruption = damaged(&image);
+            assert!(corruption.what.contains("while later ones are there"), "{corruption}");
+        }
+        // Whether there ever was one above the highest, nobody knows.
+        recovered(log.finish().remove(&third));
+    }
 }
 
 #[test]

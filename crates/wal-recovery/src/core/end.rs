@@ -147,12 +147,13 @@ impl CoreRecovery<'_> {
         }
         let head_id = head.map_or(0, |head| head.header.segment_id);
         let expected_id = head_id.max(self.cuts.highest_dead_id()).saturating_add(1);
-        let first_id = chain.following.first().map(|header| header.segment_id);
-        let following = match (first_id, begun) {
-            (None, _) => Following::Absent,
-            (Some(first_id), _) if first_id != expected_id => Following::Gap,
-            (Some(_), None) => Following::Unused,
-            (Some(_), Some(_)) => Following::Torn,
+        let mut places = (0..).zip(&chain.following);
+        let has_gap = places.any(|(place, it)| it.segment_id != expected_id.saturating_add(place));
+        let following = match begun {
+            _ if chain.following.is_empty() => Following::Absent,
+            _ if has_gap => Following::Gap,
+            None => Following::Unused,
+            Some(_) => Following::Torn,
         };
         Ok((following, begun))
     }
