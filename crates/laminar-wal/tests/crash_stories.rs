@@ -14,9 +14,13 @@ mod support;
 
 use std::thread;
 
-use laminar_wal::{CoreWalWriter, EndingKind, RecoveryMode, WalError, WalOptions};
+use laminar_wal::{
+    CheckpointDetails, CoreWalWriter, EndingKind, RecoveryMode, Wal, WalError, WalOptions,
+};
 use support::{LONG_LIFE, TestLog, crash_plans, seeds, segment, small};
-use wal_format::{Checkpoint, CheckpointCore, Manifest, SEGMENT_HEADER_BYTES};
+use wal_format::{
+    Checkpoint, CheckpointCore, Manifest, SEGMENT_HEADER_BYTES, START_OFFSET, VOUCH_OFFSET,
+};
 use wal_sim::{CrashPlan, Fault, Granularity, OperationKind, Part, SimStorage};
 use wal_storage::{Result, Storage};
 
@@ -361,6 +365,46 @@ fn dead_records_of_a_torn_batch_do_not_validate_behind_new_ones() -> Result<()> 
 }
 
 #[test]
+fn an_abandoned_barrier_is_not_taken_for_that_of_a_checkpoint() -> Result<()> {
+    let mut abandoned = 0;
+    for seed in 0..40 {
+        let disk = SimStorage::new(seed);
+        let (wal, _) = WalOptions::on_storage(support::storage(&disk)).open()?;
+        wal.begin_checkpoint(1)?.complete(CheckpointDetails::default())?;
+        let mut writer = wal.writer(0)?;
+        let arrive_at_second = |wal: &Wal, writer: &mut CoreWalWriter| {
+            (0..12).try_for_each(|_| writer.append_put(b"key", &[1; 1000]).map(|_| ()))?;
+            let pending = wal.begin_checkpoint(2)?;
+            pending.arrival().arrive(writer).map(|barrier_end| (pending, barrier_end))
+        };
+        // Of the batch with the barrier, a part comes to the disk.
+        let (_pending, barrier_end) = arrive_at_second(&wal, &mut writer)?;
+        disk.inject(Fault::on(OperationKind::Write).done(Part::Random));
+        writer.sync().unwrap_err();
+        let disk = disk.crash(CrashPlan::keep_everything());
+        // Who does the same again writes the same barrier to the same position of the next segment.
+        let (wal, recovery) = WalOptions::on_storage(support::storage(&disk)).open()?;
+        let recovered_to = recovery.report().cores[0].end_position;
+        let mut writer = wal.writer(0)?;
+        let (pending, again) = arrive_at_second(&wal, &mut writer)?;
+        pending.complete(CheckpointDetails::default())?;
+        writer.append_put(b"acked", b"")?;
+        writer.sync()?;
+        if recovered_to >= barrier_end || again != barrier_end {
+            continue;
+        }
+        abandoned += 1;
+        // The segment's start block is lost.
+        let damaged = disk.kill();
+        damaged.zero(&segment(0, 2), START_OFFSET..VOUCH_OFFSET)?;
+        let reopened = WalOptions::on_storage(support::storage(&damaged)).open();
+        assert!(reopened.is_err_and(|error| error.is_corrupt()), "seed {seed}");
+    }
+    assert!(abandoned > 10, "{abandoned} stories");
+    Ok(())
+}
+
+#[test]
 fn a_lost_block_in_the_middle_of_a_batch_ends_the_log_there() -> Result<()> {
     // commonware: a later page survives, an interior one does not; recovery adopts past the hole.
     let mut log = TestLog::new(1);
@@ -411,6 +455,40 @@ fn a_zeroed_identity_block_is_not_an_unused_segment() -> Result<()> {
     log.disk.zero(&segment(0, 1), 0..4096)?;
     let refusal = small(&log.disk).open().unwrap_err();
     assert!(refusal.is_corrupt(), "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn a_log_without_one_of_its_prepared_files_is_refused_at_once_or_never() -> Result<()> {
+    let disk = SimStorage::new(1);
+    let options = |disk: &SimStorage| small(disk).in_flight_bytes(256 * 1024);
+    {
+        let (wal, _) = options(&disk).open()?;
+        let mut writer = wal.writer(0)?;
+        writer.append_put(b"acked", b"")?;
+        writer.sync()?;
+        // Each takes the next segment, and nothing is written yet.
+        (0..4).try_for_each(|_| writer.append_put(b"key", &[1; 12_000]).map(|_| ()))?;
+        disk.halt();
+    }
+    let specimen = disk.crash(CrashPlan::lose_everything_unsynced());
+    let mut refused = Vec::new();
+    for (gone, appends) in (2..=4).flat_map(|id| [(id, false), (id, true)]) {
+        let disk = specimen.fork();
+        disk.delete(&segment(0, gone))?;
+        match options(&disk).open() {
+            Ok((wal, _)) => {
+                if appends {
+                    wal.writer(0)?.append_put(b"behind", b"")?;
+                }
+                wal.close()?;
+                options(&disk.kill()).open()?;
+            }
+            Err(error) if error.is_corrupt() => refused.push(gone),
+            Err(error) => return Err(error),
+        }
+    }
+    assert_eq!(refused, [2, 2, 3, 3]);
     Ok(())
 }
 
