@@ -32,12 +32,17 @@ fn log() -> Log {
 
 /// With something else than a barrier before the checkpoint.
 fn log_with(operation: WalOperation) -> Log {
+    log_at(operation, (2, 10))
+}
+
+/// With the checkpoint in that segment, before that one of its 20 puts, or behind all of them.
+fn log_at(operation: WalOperation, (checkpointed_number, checkpointed_key): (u8, u8)) -> Log {
     let mut log = new_log();
     let mut place = AT_BEGINNING;
     for segment_number in 0..3_u8 {
         let segment = log.core(0).segment();
-        for key in 0..20_u8 {
-            if (segment_number, key) == (2, 10) {
+        for key in 0..=20_u8 {
+            if (segment_number, key) == (checkpointed_number, checkpointed_key) {
                 let barrier =
                     WalEntry { operation: operation.clone(), ..segment.next_put(b"", b"") };
                 segment.entry(&barrier);
@@ -45,7 +50,9 @@ fn log_with(operation: WalOperation) -> Log {
                 place.sequence = barrier.sequence + 1;
                 place.timestamp_ns = barrier.timestamp_ns;
             }
-            segment.put(&[segment_number, key], &value(300));
+            if key < 20 {
+                segment.put(&[segment_number, key], &value(300));
+            }
         }
         if segment_number < 2 {
             segment.seal()
@@ -91,6 +98,31 @@ fn an_opening_finds_behind_the_checkpoint_what_reading_everything_finds() {
     assert_eq!(replayed, strict.log.replay(&strict.storage).entries().unwrap());
     assert_eq!(replayed.len(), 10);
     found.log.replay(&found.storage).from_start().entries().unwrap_err();
+}
+
+#[test]
+fn wherever_in_a_segment_the_checkpoint_stands_an_opening_finds_what_there_is() {
+    let places = (0..3_u8).flat_map(|number| [0, 1, 19, 20].map(|key| (number, key)));
+    for place @ (number, _) in places {
+        let mut log = log_at(WalOperation::EpochBarrier { epoch: EPOCH }, place);
+        for releases in [vec![release(0, log.place.position)], Vec::new()] {
+            log.log.manifest().releases = releases;
+            let healthy = log.log.finish();
+            let strict = try_recover_disk(&disk(&healthy), RecoveryMode::Strict).unwrap();
+            assert_eq!(recovered(&healthy).log, strict.log, "{place:?}");
+        }
+        let [healthy, damaged] = log.images();
+        // There, the first record is the barrier.
+        if place != (0, 0) {
+            assert_eq!(recovered(&damaged).core(0).next_sequence, 61, "{place:?}");
+        }
+        let base_position = recovered(&healthy).core(0).spans[usize::from(number)].base_position;
+        let barrier_at = SEGMENT_HEADER_BYTES + log.place.position - 8 - base_position;
+        let mut damaged = healthy;
+        damaged.flip_byte(&segment_name(0, u64::from(number) + 1), barrier_at);
+        let wrong = support::damaged(&damaged);
+        assert_eq!(wrong.core, Some(0), "{place:?}");
+    }
 }
 
 #[test]
