@@ -84,6 +84,8 @@ pub(crate) struct DamageTally {
     counts: [[u64; OUTCOMES]; KINDS.len()],
     /// What recoveries in the modes that go on made of it.
     modes: [ModeTally; MODES.len()],
+    /// How many logs an opening found nothing wrong with, went on with, and were opened again.
+    gone_on: u64,
     /// Some errors that name no place, for whoever wants to make them better.
     without_place: Vec<String>,
 }
@@ -94,6 +96,7 @@ impl DamageTally {
             *counts += more;
         }
         self.modes.iter_mut().zip(other.modes).for_each(|(tally, more)| tally.add(more));
+        self.gone_on += other.gone_on;
         let room = EXAMPLES_MAX.saturating_sub(self.without_place.len());
         self.without_place.extend(other.without_place.iter().take(room).cloned());
     }
@@ -188,6 +191,13 @@ fn damage_each(
         }
         let (machine, cores, usual) = (&copy, what.cores(), usual.as_ref().ok());
         let case = Case { machine, number, cores, usual, is_sound: is_sound(machine) };
+        match before.go_on(&case) {
+            Ok(has_gone_on) => tally.gone_on += u64::from(has_gone_on),
+            Err(told) => {
+                *failed_at = Some(step);
+                return Err(format!("damage {number}, {kind}, {what}, gone on with: {told}"));
+            }
+        }
         for (mode, tally) in MODES.into_iter().zip(&mut tally.modes) {
             if let Err(told) = before.leave_out(&case, mode, tally) {
                 *failed_at = Some(step);
@@ -524,6 +534,7 @@ impl fmt::Display for Told {
         for example in &tally.without_place {
             writeln!(f, "  for example {example}")?;
         }
+        writeln!(f, "{:?}: {} opened and opened again", RecoveryMode::TornTail, tally.gone_on)?;
         for (mode, counts) in MODES.iter().zip(tally.modes) {
             writeln!(f, "{mode:?}: {counts}")?;
         }

@@ -18,7 +18,7 @@ use crate::workload::{Shape, draw_shape};
 
 pub(super) const MODES: [RecoveryMode; 2] = [RecoveryMode::PointInTime, RecoveryMode::Salvage];
 
-/// One in so many is accepted.
+/// One in so many is accepted, or opened, and gone on with.
 const ACCEPTED_ONE_IN: u64 = 8;
 
 /// What was there before the damage.
@@ -55,7 +55,6 @@ pub(super) struct ModeTally {
     as_usual: u64,
     left_out: u64,
     errors: u64,
-    /// Whether there was a loss to accept or not.
     accepted: u64,
 }
 
@@ -96,29 +95,40 @@ impl<'a> Before<'a> {
             Err(error) => return Err(format!("it could have been left out: {error}")),
         };
         let told = |what: String| format!("{what}\n{}", log.report);
-        let kept = if case.is_sound {
-            // What is as usual was compared, as what is usual.
+        if case.is_sound {
+            // What is as usual was compared, as what is usual, and has nothing to be accepted.
             tally.as_usual += 1;
-            if case.usual.is_none_or(|usual| *usual != log) {
-                let usual = case.usual.map(|usual| &usual.report);
-                return Err(told(format!("usually it is {usual:?}")));
-            }
-            replayed(&storage, &log).map_err(told)?
-        } else {
-            tally.left_out += 1;
-            let kept = self.check(case, mode, &storage, &log).map_err(told)?;
-            if let Some(usual) = case.usual
-                && replayed(&storage, usual)? != kept
-            {
-                return Err(told("promise 3: what is behind the checkpoint is damaged, and an opening passes over it".to_owned()));
-            }
-            kept
-        };
-        if case.number % ACCEPTED_ONE_IN == mode as u64 % ACCEPTED_ONE_IN {
+            return match case.usual {
+                Some(usual) if *usual == log => Ok(()),
+                usual => Err(told(format!("usually it is {:?}", usual.map(|it| &it.report)))),
+            };
+        }
+        tally.left_out += 1;
+        let kept = self.check(case, mode, &storage, &log).map_err(told)?;
+        if let Some(usual) = case.usual
+            && replayed(&storage, usual)? != kept
+        {
+            return Err(told("promise 3: what is behind the checkpoint is damaged, and an opening passes over it".to_owned()));
+        }
+        if is_turn_of(mode, case) {
             self.accept(case, mode, &log, &kept).map_err(told)?;
             tally.accepted += 1;
         }
         Ok(())
+    }
+
+    /// Opens a damaged log in which an opening finds nothing wrong, now and then, and goes on with it:
+    /// what one opening passes over, no later one may be stopped by.
+    pub(super) fn go_on(&self, case: &Case<'_>) -> Checked<bool> {
+        let mode = RecoveryMode::TornTail;
+        let Some(usual) = case.usual.filter(|_| is_turn_of(mode, case)) else {
+            return Ok(false);
+        };
+        let storage: Arc<dyn Storage> = Arc::new(case.machine.clone());
+        let gone_on = replayed(&storage, usual)
+            .and_then(|kept| self.accept(case, mode, usual, &kept))
+            .map_err(|what| format!("{what}\n{}", usual.report));
+        gone_on.map(|()| true)
     }
 
     /// What nobody can leave out: that it is not a core's log that is damaged, or that what
@@ -260,6 +270,10 @@ impl<'a> Before<'a> {
             false => Err(format!("accepted was something else: {}", log.report)),
         }
     }
+}
+
+const fn is_turn_of(mode: RecoveryMode, case: &Case<'_>) -> bool {
+    case.number % ACCEPTED_ONE_IN == mode as u64 % ACCEPTED_ONE_IN
 }
 
 fn replayed(storage: &Arc<dyn Storage>, log: &RecoveredLog) -> Checked<Vec<ReplayOrder>> {
