@@ -982,6 +982,35 @@ fn damage_below_the_checkpoint_is_found_by_who_reads_there_and_hinders_nobody_el
     assert_eq!(Log::of(log.disk).entries.len(), log.entries.len() + usize::from(CORES));
 }
 
+#[test]
+fn damage_below_the_checkpoint_of_a_core_that_logs_no_more_is_found_later_and_costs_nothing() {
+    let (disk, wal, mut writers) = new_log(1);
+    let put_on_each = |writers: &mut CoreWriters| {
+        for writer in writers.iter_mut() {
+            writer.append_put(b"key", b"value").unwrap();
+        }
+    };
+    put_on_each(&mut writers);
+    checkpoint(&wal, &mut writers, 1);
+    put_on_each(&mut writers);
+    close(wal, writers);
+    disk.flip_bit("core-0002/00000000000000000001.wal", 12_288 + 40, 1).unwrap();
+    let (wal, recovery) = options(&disk).cores(1).open().unwrap();
+    drop(recovery);
+    // From now on its checkpoint stands at its end, where it has no barrier.
+    checkpoint(&wal, &mut wal.writers().unwrap(), 2);
+    let mut writers = wal.writers().unwrap();
+    put_on_each(&mut writers);
+    close(wal, writers);
+    let error = options(&disk).cores(1).open().map(|_| ()).unwrap_err();
+    assert!(error.is_corrupt(), "{error}");
+    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+        let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
+        assert_eq!(pending.losses().iter().map(|loss| loss.core).collect::<Vec<_>>(), [2]);
+        assert_eq!(kept_of(&pending).len(), 1, "{mode:?}: what is behind the checkpoint");
+    }
+}
+
 fn damage_below_the_checkpoint(disk: &SimStorage) {
     let name = segments(disk).remove(0);
     disk.flip_bit(&name, 12_288 + 40, 1).unwrap();
