@@ -850,6 +850,60 @@ fn without_room_for_the_copies_nothing_is_accepted_and_nothing_is_lost() {
     assert_eq!(found(&log.disk).unwrap(), kept);
 }
 
+#[test]
+fn a_copy_that_fails_at_any_step_is_told_and_nothing_is_dropped() {
+    let log = two_epochs();
+    let steps = [
+        OperationKind::CreateDirectory,
+        OperationKind::Remove,
+        OperationKind::CreateReserved,
+        OperationKind::Write,
+        OperationKind::Sync,
+        OperationKind::Rename,
+        OperationKind::SyncDirectory,
+    ];
+    for step in steps {
+        let disk = log.disk.fork();
+        let target = RecoveryTarget::Epoch(0);
+        let pending = try_recover(&disk, RecoveryMode::TornTail, target).unwrap();
+        let kept = kept_of(&pending);
+        disk.inject(Fault::on(step).named("quarantine"));
+        let told = pending.accept().unwrap_err();
+        assert!(told.to_string().contains("quarantine"), "{step:?}: {told}");
+        assert_eq!(found(&disk.fork()).unwrap(), log.entries, "{step:?}");
+        let pending = try_recover(&disk, RecoveryMode::TornTail, target).unwrap();
+        drop(pending.accept().unwrap());
+        assert_eq!(found(&disk).unwrap(), kept, "{step:?}");
+    }
+}
+
+#[test]
+fn a_large_segment_is_in_quarantine_byte_for_byte() {
+    let disk = SimStorage::new(10);
+    let options = || {
+        one_core(&disk)
+            .segment_bytes(2 << 20)
+            .batch_bytes(1 << 20)
+            .in_flight_bytes(1 << 20)
+            .max_record_bytes(1 << 20)
+    };
+    let (wal, recovery) = options().open().unwrap();
+    drop(recovery);
+    let mut writer = wal.writer(0).unwrap();
+    // Larger than what is copied at once, and without a zero that would make it look unwritten.
+    writer.append_put(b"key", &[0xff; 700 << 10]).unwrap();
+    writer.append_epoch_barrier().unwrap();
+    writer.append_put(b"dropped", b"").unwrap();
+    drop(writer);
+    wal.close().unwrap();
+    const NAME: &str = "core-0000/00000000000000000001.wal";
+    let original = disk.read_file(NAME).unwrap();
+    let pending = options().recovery_target(RecoveryTarget::Epoch(0)).recover().unwrap();
+    drop(pending.accept().unwrap());
+    let copy = disk.read_file("quarantine/core-0000-00000000000000000001.wal").unwrap();
+    assert!(copy == original);
+}
+
 /// A log of which something in the midst of core 1 was lost, and that was accepted; where.
 fn salvaged(damage: impl Fn(&SimStorage)) -> (SimStorage, Wal, u64, u64) {
     let log = epochs();

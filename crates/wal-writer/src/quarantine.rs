@@ -39,7 +39,7 @@ fn copy_one(storage: &dyn Storage, core: u16, segment_id: u64) -> Result<()> {
     let target = storage.create_reserved(&unfinished, size_bytes, Access::ReadWrite)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut at = 0;
-    while at < size_bytes {
+    loop {
         let read_bytes = source.read_at(&mut piece, at)?;
         let Some(read) = piece.get(..read_bytes).filter(|read| !read.is_empty()) else { break };
         if read.iter().any(|&byte| byte != 0) {

@@ -412,6 +412,22 @@ fn offsets_are_gathered_from_the_commits_before_the_barriers_of_all_cores() {
 }
 
 #[test]
+fn what_a_core_that_logs_no_more_committed_last_is_in_the_next_checkpoint() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap();
+    for (writer, source) in writers.iter_mut().zip(["a", "b"]) {
+        let offsets = Offsets::try_from_pairs([(source, 5)]).unwrap();
+        writer.append_commit(&offsets, Some(90)).unwrap();
+    }
+    drop(writers);
+    wal.close().unwrap();
+    let (wal, _) = open(&disk, 1);
+    checkpoint(&wal, &mut wal.writers().unwrap(), 1);
+    let counts = wal.last_checkpoint().unwrap();
+    assert_eq!((sources(&counts), counts.watermark), (vec![("a", 5), ("b", 5)], Some(90)));
+}
+
+#[test]
 fn a_commit_that_was_cut_away_uncovers_the_one_before_it() {
     let (_disk, wal) = new_log(1);
     let mut writers = wal.writers().unwrap();
@@ -447,6 +463,31 @@ fn what_is_pinned_stays_until_it_is_let_go_and_the_pins_are_listed() {
     drop(pin);
     disk.run_jobs();
     assert_eq!((live(), wal.pins()), (1, Vec::new()));
+}
+
+#[test]
+fn a_core_that_logs_no_more_gives_back_what_it_logged_and_nobody_has_pinned() {
+    let (disk, wal) = new_log(2);
+    let mut writers = wal.writers().unwrap().into_writers();
+    fill(&mut writers[0], 10);
+    fill(&mut writers[1], 300);
+    drop(writers);
+    wal.close().unwrap();
+    let (wal, recovery) = open(&disk, 1);
+    drop(recovery);
+    disk.run_jobs();
+    let files_of_core_1 =
+        || disk.names().iter().filter(|name| name.starts_with("core-0001/0")).count();
+    let before = files_of_core_1();
+    let mut writers = wal.writers().unwrap();
+    let pin = wal.pin("backup");
+    pin.advance(0, u64::MAX);
+    checkpoint(&wal, &mut writers, 1);
+    disk.run_jobs();
+    assert_eq!(files_of_core_1(), before);
+    drop(pin);
+    disk.run_jobs();
+    assert!(before > 4 && files_of_core_1() == 1, "{} of {before}", files_of_core_1());
 }
 
 /// Found by the explorer: what ends at position 0 lay below a pin that was never moved.
