@@ -10,7 +10,7 @@ use laminar_wal::{
     CheckpointDetails, CoreWriters, PendingRecovery, RecoveryMode, RecoveryTarget, Wal, WalEntry,
     WalError, WalOperation, WalOptions, WriteBatch,
 };
-use wal_recovery::verify;
+use wal_recovery::{Proposal, recover_to, verify};
 use wal_sim::{CrashPlan, Fault, OperationKind, Part, SimStorage};
 use wal_storage::Storage;
 
@@ -381,6 +381,21 @@ fn a_segment_without_entries_behind_lost_ones_is_no_reason_to_salvage_nothing() 
 
 #[test]
 fn an_unreadable_file_that_was_released_is_no_reason_to_cut_away_the_last_segment() {
+    for kept_entries in [0, usize::from(CORES)] {
+        let disk = released_and_cut(kept_entries);
+        disk.zero("core-0000/00000000000000000002.wal", 0..4096).unwrap();
+        for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
+            let disk = disk.fork();
+            let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
+            let kept = kept_of(&pending);
+            assert_eq!(kept.len(), kept_entries, "{}", pending.report());
+            goes_on(&disk, pending, &kept);
+        }
+    }
+}
+
+/// A log that was cut, released up to there, and cut again. Behind that, as many cores log an entry.
+fn released_and_cut(kept_entries: usize) -> SimStorage {
     let (disk, wal, mut writers) = new_log(9);
     let ends = |writers: &mut CoreWriters| -> Vec<u64> {
         writers.iter_mut().map(|writer| writer.position()).collect()
@@ -398,14 +413,77 @@ fn an_unreadable_file_that_was_released_is_no_reason_to_cut_away_the_last_segmen
             checkpoint(&wal, &mut writers, id);
         }
     }
-    close(wal, writers);
-    disk.zero("core-0000/00000000000000000002.wal", 0..4096).unwrap();
-    for mode in [RecoveryMode::PointInTime, RecoveryMode::Salvage] {
-        let disk = disk.fork();
-        let pending = try_recover(&disk, mode, RecoveryTarget::End).unwrap();
-        let kept = kept_of(&pending);
-        goes_on(&disk, pending, &kept);
+    for writer in writers.iter_mut().take(kept_entries) {
+        writer.append_put(b"kept", b"").unwrap();
     }
+    close(wal, writers);
+    disk
+}
+
+#[test]
+fn an_unreadable_file_behind_the_last_segment_may_have_held_what_came_next() {
+    let log = two_epochs();
+    let lost = segments(&log.disk).into_iter().rfind(|name| name.starts_with("core-0000")).unwrap();
+    log.disk.zero(&lost, 0..4096).unwrap();
+    // Nobody knows whether the other cores logged later than that.
+    let end = log.entries.iter().rposition(|entry| entry.core_id == 0).unwrap() + 1;
+    assert!(end < log.entries.len());
+    let pending = log.recover(RecoveryMode::PointInTime, RecoveryTarget::End);
+    assert!(kept_of(&pending) == log.entries[..end], "{}", pending.report());
+    drop(pending);
+    let pending = log.recover(RecoveryMode::Salvage, RecoveryTarget::End);
+    assert!(kept_of(&pending) == log.entries, "{}", pending.report());
+}
+
+#[test]
+fn a_loss_on_one_core_concerns_its_files_up_to_where_that_core_goes_on() {
+    let log = epochs();
+    log.disk.delete("core-0001/00000000000000000002.wal").unwrap();
+    let proposal = proposed(&log.disk, RecoveryMode::Salvage, RecoveryTarget::End);
+    assert_eq!(proposal.to_quarantine, [(1, 1)]);
+    assert_eq!(adopted(&proposal), [1]);
+}
+
+#[test]
+fn a_segment_that_ends_where_its_log_is_cut_is_none_of_what_is_dropped() {
+    let (disk, wal, mut writers) = new_log(11);
+    while wal.disk_usage().unwrap().cores[0].live_segments < 3 {
+        writers.append_epoch_barrier().unwrap();
+        writers.sync().unwrap();
+        disk.run_jobs();
+    }
+    close(wal, writers);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let core = &recover_to(&storage, RecoveryMode::TornTail, RecoveryTarget::End).unwrap().cores[0];
+    let [first, second, third] = &core.spans[..] else { panic!("{:?}", core.spans) };
+    let last_epoch = second.base_sequence - 1;
+    let target = RecoveryTarget::Epoch(last_epoch);
+    let proposal = proposed(&disk, RecoveryMode::TornTail, target);
+    let dropped = [second.segment_id, third.segment_id].map(|segment_id| (0, segment_id));
+    assert_eq!(first.end_sequence, second.base_sequence);
+    assert!(proposal.to_quarantine.starts_with(&dropped), "{:?}", proposal.to_quarantine);
+}
+
+#[test]
+fn of_every_core_that_is_cut_what_is_kept_is_made_durable_first() {
+    let log = epochs();
+    let proposal = proposed(&log.disk, RecoveryMode::TornTail, RecoveryTarget::Epoch(1));
+    assert_eq!(adopted(&proposal), [0, 1, 2]);
+    // Cut for its own damage, or behind that of another core.
+    log.disk.delete("core-0001/00000000000000000002.wal").unwrap();
+    let proposal = proposed(&log.disk, RecoveryMode::PointInTime, RecoveryTarget::End);
+    assert_eq!(adopted(&proposal), [0, 1, 2]);
+}
+
+fn proposed(disk: &SimStorage, mode: RecoveryMode, target: RecoveryTarget) -> Proposal {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    recover_to(&storage, mode, target).unwrap().proposal.unwrap()
+}
+
+fn adopted(proposal: &Proposal) -> Vec<u16> {
+    let mut cores: Vec<u16> = proposal.to_adopt.iter().map(|core| core.core).collect();
+    cores.sort_unstable();
+    cores
 }
 
 #[test]

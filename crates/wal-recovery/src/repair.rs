@@ -97,8 +97,6 @@ struct End {
     /// As far as anybody knows, there was something up to here.
     known_end_position: u64,
     reason: String,
-    /// Whether entries behind it are lost.
-    is_loss: bool,
 }
 
 impl<'a> Repair<'a> {
@@ -213,7 +211,6 @@ impl<'a> Repair<'a> {
             progress,
             known_end_position: proof.map_or(0, |proof| proof.durable_position).max(known_end),
             reason: damage.to_string(),
-            is_loss: true,
         });
         self.tried.insert((progress.position, u64::MAX, progress.next_sequence))
     }
@@ -221,15 +218,18 @@ impl<'a> Repair<'a> {
     /// The manifest that leaves out what was decided so far.
     fn proposed(&self) -> Manifest {
         let mut manifest = self.manifest.clone();
-        let end_position = self.end.as_ref().map_or(u64::MAX, |end| end.progress.position);
-        let below = self.holes.iter().filter(|hole| hole.range.position < end_position);
-        manifest.accepted_damage.extend(below.map(|hole| hole.range));
+        manifest.accepted_damage.extend(self.holes_below_end().map(|hole| hole.range));
         if let Some(end) = &self.end {
             manifest.accepted_damage.push(self.range_behind(end));
             let progress = &end.progress;
             manifest.add_cut(cut_at(self.manifest, self.core, progress, progress));
         }
         manifest
+    }
+
+    fn holes_below_end(&self) -> impl Iterator<Item = &LeftOut> {
+        let end_position = self.end.as_ref().map_or(u64::MAX, |end| end.progress.position);
+        self.holes.iter().filter(move |hole| hole.range.position < end_position)
     }
 
     fn range_behind(&self, end: &End) -> AcceptedDamage {
@@ -262,7 +262,7 @@ impl<'a> Repair<'a> {
         {
             let whole = &found.0;
             let last_id = whole.spans.last().map_or(0, |last| last.segment_id);
-            if *id < last_id && self.end.is_none() {
+            if *id < last_id {
                 // The log goes on in a later one, which a cut might take away.
                 let (core, position, segment_id) = (self.core.core, whole.end_position, *id);
                 let end_position = position.saturating_add(SMALLEST_BYTES);
@@ -278,11 +278,8 @@ impl<'a> Repair<'a> {
                 last_timestamp_ns: whole.last_timestamp_ns,
                 ..Progress::EMPTY
             };
+            // One above the last segment may have held what came next.
             self.end_at(progress, error);
-            if let Some(end) = &mut self.end {
-                // One above the last segment may have held what came next.
-                end.is_loss = *id > last_id;
-            }
             found = self.recover().map_err(|failure| failure.error)?;
         }
         Ok(self.finish(found))
@@ -293,7 +290,7 @@ impl<'a> Repair<'a> {
         let mut losses = Vec::new();
         let mut concerned_ids: BTreeSet<u64> = self.core.findings.iter().map(|it| it.0).collect();
         let manifest = self.proposed();
-        for hole in self.holes.iter().filter(|it| manifest.accepted_damage.contains(&it.range)) {
+        for hole in self.holes_below_end() {
             let AcceptedDamage { position, end_position, segment_id, .. } = hole.range;
             losses.push(Loss { core, position, end_position, reason: hole.reason.clone() });
             let mut spans = found.0.spans.iter();
@@ -317,8 +314,7 @@ impl<'a> Repair<'a> {
             let is_dead = header.is_some_and(|header| cuts.makes_dead(header));
             self.core.files.segment_ids.contains(id) && !is_dead
         });
-        let end = self.end.as_ref().filter(|end| end.is_loss);
-        let first_lost = end.map(|end| ReplayOrder {
+        let first_lost = self.end.as_ref().map(|end| ReplayOrder {
             epoch: end.progress.last_epoch,
             timestamp_ns: end.progress.last_timestamp_ns,
             core_id: core,

@@ -4,8 +4,9 @@
 
 mod support;
 
-use support::{damaged, new_log, recovered};
+use support::{damaged, disk, new_log, recovered, try_recover_disk};
 use wal_format::AcceptedDamage;
+use wal_recovery::RecoveryMode;
 use wal_sim::fixture::{LogFixture, LogImage, segment_name};
 
 /// Two segments with three entries each, and the position of each entry.
@@ -97,4 +98,20 @@ fn no_sequence_falls_behind_a_hole() {
     log.core(0).segment().put(b"y", b"");
     accept(&mut log, 1, position, end_position);
     assert_eq!(damaged(&damage(&log, position)).position, Some(position));
+}
+
+#[test]
+fn where_the_log_does_not_go_on_behind_a_hole_its_end_is_the_one_loss() {
+    let mut log = new_log();
+    let segment = log.core(0).segment();
+    segment.put(b"a", b"").put(b"b", b"");
+    let position = segment.position();
+    segment.put(b"c", b"");
+    // As if the entries began anew, in the next segment too.
+    segment.set_sequence(0).put(b"x", b"").seal();
+    log.core(0).segment().put(b"y", b"");
+    let found = try_recover_disk(&disk(&damage(&log, position)), RecoveryMode::Salvage).unwrap();
+    assert_eq!(keys(&found), b"ab");
+    let losses = &found.log.report.losses;
+    assert_eq!(losses.iter().map(|loss| loss.position).collect::<Vec<_>>(), [position]);
 }
