@@ -190,13 +190,13 @@ fn as_many_files_are_kept_to_be_recycled_as_the_option_says() {
 fn a_core_that_does_not_arrive_is_named_and_the_checkpoint_stays_open() {
     let (disk, wal) = new_log(3);
     let mut writers = wal.writers().unwrap().into_writers();
-    let pending = wal.begin_checkpoint(1).unwrap();
+    let pending = wal.begin_checkpoint(7).unwrap();
     pending.arrival().arrive(&mut writers[1]).unwrap();
     assert_eq!(pending.missing(), [0, 1, 2], "it is submitted, and not durable yet");
     disk.run_jobs();
     let error = pending.wait_timeout(Duration::ZERO).unwrap_err();
     assert!(
-        matches!(&error, WalError::CheckpointIncomplete { cores, .. } if *cores == [0, 2]),
+        matches!(&error, WalError::CheckpointIncomplete { id: 7, cores, .. } if *cores == [0, 2]),
         "{error}"
     );
     assert!(error.to_string().contains("cores 0, 2"), "{error}");
@@ -214,6 +214,7 @@ fn a_core_whose_writer_nobody_has_is_arrived_for_also_if_it_is_given_back_later(
     let shared = wal.shared_writer(2).unwrap();
     let pending = wal.begin_checkpoint(1).unwrap();
     assert_eq!(wal.writer(3).unwrap().epoch(), 1, "nobody had it");
+    assert_eq!(shared.epoch(), 0, "somebody has it");
     pending.arrival().arrive(&mut taken).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| pending.wait_timeout(LONG));
