@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use wal_entry::Offsets;
@@ -610,6 +612,23 @@ fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
     drop(writers);
     wal.close().unwrap();
     assert!(matches!(epochs.wait_for(4), Err(WalError::Closed { .. })));
+}
+
+#[test]
+fn who_no_longer_waits_for_an_epoch_is_not_remembered() {
+    let (_disk, wal) = new_log(2);
+    let waiting = Arc::new(Waiting);
+    let mut reached = wal.watch_epochs().reached(0);
+    let waker = Waker::from(Arc::clone(&waiting));
+    assert!(Pin::new(&mut reached).poll(&mut Context::from_waker(&waker)).is_pending());
+    drop((reached, waker));
+    assert_eq!(Arc::strong_count(&waiting), 1);
+}
+
+struct Waiting;
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {}
 }
 
 #[test]
