@@ -436,12 +436,52 @@ fn an_unreadable_file_behind_the_last_segment_may_have_held_what_came_next() {
 }
 
 #[test]
+fn files_of_two_cores_that_cannot_be_read_are_both_accepted_as_lost() {
+    let log = two_epochs();
+    for directory in ["core-0000", "core-0001"] {
+        let mut names = segments(&log.disk).into_iter();
+        let lost = names.rfind(|name| name.starts_with(directory)).unwrap();
+        log.disk.zero(&lost, 0..4096).unwrap();
+    }
+    let pending = log.recover(RecoveryMode::Salvage, RecoveryTarget::End);
+    assert_eq!(pending.losses().len(), 2, "{}", pending.report());
+    goes_on(&log.disk, pending, &log.entries);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_lost_beside_what_was_damaged_before_it() {
+    const DAMAGED: &str = "core-0001/00000000000000000001.wal";
+    let log = two_epochs();
+    let lost = segments(&log.disk).into_iter().rfind(|name| name.starts_with("core-0001")).unwrap();
+    log.disk.flip_bit(DAMAGED, 20_000, 1).unwrap();
+    log.disk.zero(&lost, 0..4096).unwrap();
+
+    let pending = log.recover(RecoveryMode::PointInTime, RecoveryTarget::End);
+    let first = pending.losses().iter().find(|loss| loss.core == 1).unwrap();
+    assert!(first.reason.contains(DAMAGED), "where the log ends: {first}");
+    drop(pending);
+
+    let pending = log.recover(RecoveryMode::Salvage, RecoveryTarget::End);
+    let losses: Vec<&str> = pending.losses().iter().map(|loss| loss.reason.as_str()).collect();
+    assert_eq!(losses.len(), 2, "{losses:?}");
+    assert!(losses[0].contains(DAMAGED) && losses[1].contains(&lost), "{losses:?}");
+    let kept = kept_of(&pending);
+    goes_on(&log.disk, pending, &kept);
+}
+
+#[test]
 fn a_loss_on_one_core_concerns_its_files_up_to_where_that_core_goes_on() {
-    let log = epochs();
-    log.disk.delete("core-0001/00000000000000000002.wal").unwrap();
-    let proposal = proposed(&log.disk, RecoveryMode::Salvage, RecoveryTarget::End);
-    assert_eq!(proposal.to_quarantine, [(1, 1)]);
-    assert_eq!(adopted(&proposal), [1]);
+    let damages: [&dyn Fn(&SimStorage); 2] =
+        [&|disk| disk.delete("core-0001/00000000000000000002.wal").unwrap(), &|disk| {
+            disk.flip_bit("core-0001/00000000000000000001.wal", 20_000, 1).unwrap()
+        }];
+    for damage in damages {
+        let log = epochs();
+        damage(&log.disk);
+        let proposal = proposed(&log.disk, RecoveryMode::Salvage, RecoveryTarget::End);
+        assert_eq!(proposal.to_quarantine, [(1, 1)]);
+        assert_eq!(adopted(&proposal), [1]);
+    }
 }
 
 #[test]
