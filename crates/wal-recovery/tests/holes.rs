@@ -5,6 +5,7 @@
 mod support;
 
 use support::{damaged, disk, new_log, recovered, try_recover_disk};
+use wal_entry::WalEntry;
 use wal_format::AcceptedDamage;
 use wal_recovery::RecoveryMode;
 use wal_sim::fixture::{LogFixture, LogImage, segment_name};
@@ -114,4 +115,29 @@ fn where_the_log_does_not_go_on_behind_a_hole_its_end_is_the_one_loss() {
     assert_eq!(keys(&found), b"ab");
     let losses = &found.log.report.losses;
     assert_eq!(losses.iter().map(|loss| loss.position).collect::<Vec<_>>(), [position]);
+}
+
+#[test]
+fn behind_damage_the_log_goes_on_with_the_first_entry_that_can_follow() {
+    let strange: [fn(&mut WalEntry); 5] = [
+        |entry| entry.core_id = 7,
+        |entry| entry.sequence = 1,
+        |entry| entry.sequence = 99,
+        |entry| entry.epoch = 1,
+        |entry| entry.timestamp_ns = 0,
+    ];
+    for (number, change) in strange.iter().enumerate() {
+        let mut log = new_log();
+        let segment = log.core(0).segment();
+        segment.set_epoch(2).put(b"a", b"").put(b"b", b"");
+        let position = segment.position();
+        segment.put(b"c", b"");
+        let next = segment.next_put(b"d", b"");
+        let mut stranger = segment.next_put(b"x", b"");
+        change(&mut stranger);
+        segment.entry(&stranger).entry(&next).close();
+        let image = damage(&log, position);
+        let found = try_recover_disk(&disk(&image), RecoveryMode::Salvage).unwrap();
+        assert_eq!((keys(&found), found.log.report.losses.len()), (b"abd".to_vec(), 1), "{number}");
+    }
 }
