@@ -141,3 +141,17 @@ fn behind_damage_the_log_goes_on_with_the_first_entry_that_can_follow() {
         assert_eq!((keys(&found), found.log.report.losses.len()), (b"abd".to_vec(), 1), "{number}");
     }
 }
+
+#[test]
+fn between_segments_entries_may_be_missing_and_none_comes_again() {
+    for (sequence, expected) in [(5, b"abcd".to_vec()), (2, b"abc".to_vec())] {
+        let mut log = new_log();
+        log.core(0).segment().put(b"a", b"").put(b"b", b"").put(b"c", b"").seal();
+        let second = log.core(0).segment();
+        second.start(|start| start.base_sequence = sequence).set_sequence(sequence).put(b"d", b"");
+        let wrong = damaged(&log.finish());
+        assert!(wrong.what.contains("its start says sequence"), "{wrong}");
+        let found = try_recover_disk(&disk(&log.finish()), RecoveryMode::Salvage).unwrap();
+        assert_eq!(keys(&found), expected, "{sequence}");
+    }
+}
