@@ -6,7 +6,7 @@ mod support;
 
 use support::{damaged, disk, new_log, recovered, try_recover_disk};
 use wal_entry::WalEntry;
-use wal_format::AcceptedDamage;
+use wal_format::{AcceptedDamage, Checkpoint, CheckpointCore};
 use wal_recovery::RecoveryMode;
 use wal_sim::fixture::{LogFixture, LogImage, segment_name};
 
@@ -154,4 +154,22 @@ fn between_segments_entries_may_be_missing_and_none_comes_again() {
         let found = try_recover_disk(&disk(&log.finish()), RecoveryMode::Salvage).unwrap();
         assert_eq!(keys(&found), expected, "{sequence}");
     }
+}
+
+#[test]
+fn a_point_in_time_lies_before_a_segment_that_does_not_continue_the_checkpoint() {
+    let mut log = new_log();
+    log.core(0).segment().put(b"a", b"").put(b"b", b"").seal();
+    let second = log.core(0).segment();
+    let position = second.position();
+    second.start(|start| start.base_sequence = 5).set_sequence(5).put(b"c", b"");
+    log.manifest().checkpoint = Some(Checkpoint {
+        id: 7,
+        epoch: 0,
+        cores: vec![CheckpointCore { core: 0, position, sequence: 2, timestamp_ns: 0 }],
+        source_offsets: Vec::new(),
+        watermark: None,
+    });
+    let found = try_recover_disk(&disk(&log.finish()), RecoveryMode::PointInTime).unwrap();
+    assert_eq!((found.core(0).end_position, found.core(0).next_sequence), (position, 2));
 }

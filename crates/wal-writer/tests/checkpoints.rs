@@ -252,6 +252,7 @@ fn writers_in_one_hand_arrive_with_one_call_each_behind_what_it_appended() {
         writer.append_put(b"before", b"1").unwrap();
     }
     let pending = wal.begin_checkpoint(1).unwrap();
+    assert_eq!((pending.epoch(), pending.arrival().epoch()), (4, 4));
     pending.arrival().arrive_all(&mut writers).unwrap();
     for writer in writers.iter_mut() {
         assert_eq!((writer.epoch(), writer.sequence()), (5, 2), "core {}", writer.core_id());
@@ -612,6 +613,20 @@ fn an_epoch_is_complete_when_the_last_cores_barrier_is_durable() {
     drop(writers);
     wal.close().unwrap();
     assert!(matches!(epochs.wait_for(4), Err(WalError::Closed { .. })));
+}
+
+#[test]
+fn a_cut_takes_complete_epochs_back_to_that_of_the_checkpoint() {
+    let (_disk, wal) = new_log(1);
+    let epochs = wal.watch_epochs();
+    let mut writers = wal.writers().unwrap();
+    checkpoint(&wal, &mut writers, 1);
+    let position = writers.positions()[0];
+    writers.append_epoch_barrier().unwrap();
+    writers.sync().unwrap();
+    assert_eq!(epochs.complete(), Some(1));
+    writers.writer(0).unwrap().truncate(position).unwrap();
+    assert_eq!(epochs.complete(), Some(0));
 }
 
 #[test]
