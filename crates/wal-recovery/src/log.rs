@@ -89,8 +89,9 @@ pub fn recover(storage: &Arc<dyn Storage>, mode: RecoveryMode) -> Result<Recover
 /// # Errors
 ///
 /// As [`recover`]; in [`RecoveryMode::PointInTime`] and [`RecoveryMode::Salvage`] for damage only if
-/// it is not that of a core's log, or nothing is left to go on from. [`InvalidArgument`](WalError::InvalidArgument) if
-/// the target lies below the last checkpoint, or below what was released.
+/// it is not that of a core's log, or nothing is left to go on from.
+/// [`InvalidArgument`](WalError::InvalidArgument) if the target lies below the last checkpoint, or
+/// below what was released.
 pub fn recover_to(
     storage: &Arc<dyn Storage>,
     mode: RecoveryMode,

@@ -7,11 +7,9 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{cut, disk, new_log, recovered, release, try_recover_disk, value};
+use support::{checkpoint, cut, disk, new_log, recovered, release, try_recover_disk, value};
 use wal_entry::{WalEntry, WalOperation};
-use wal_format::{
-    AcceptedDamage, BLOCK_BYTES, Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES, START_OFFSET,
-};
+use wal_format::{AcceptedDamage, BLOCK_BYTES, CheckpointCore, SEGMENT_HEADER_BYTES, START_OFFSET};
 use wal_recovery::{RecoveryMode, verify};
 use wal_sim::fixture::{LogFixture, LogImage, SegmentFixture, segment_name};
 use wal_storage::{Storage, WalError};
@@ -67,13 +65,7 @@ fn log_at(operation: WalOperation, (checkpointed_number, checkpointed_key): (u8,
 
 impl Log {
     fn set_checkpoint(&mut self, epoch: u64, place: CheckpointCore) {
-        self.log.manifest().checkpoint = Some(Checkpoint {
-            id: 7,
-            epoch,
-            cores: vec![place],
-            source_offsets: Vec::new(),
-            watermark: None,
-        });
+        self.log.manifest().checkpoint = Some(checkpoint(epoch, place));
     }
 
     /// The log, and the same with its first record damaged.

@@ -6,8 +6,8 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{cut, damaged, new_log, recovered, release};
-use wal_format::{AcceptedDamage, Checkpoint, CheckpointCore};
+use support::{checkpoint, cut, damaged, new_log, recovered, release};
+use wal_format::{AcceptedDamage, CheckpointCore};
 use wal_recovery::{EndingKind, OtherSegmentKind, RecoveryMode, RecoveryTarget, recover_to};
 use wal_sim::fixture::{LogFixture, segment_name};
 use wal_storage::Storage;
@@ -251,13 +251,7 @@ fn a_cut_at_the_release_position_may_leave_no_segment() {
 fn a_cut_at_the_checkpoint_leaves_no_segment_only_where_a_loss_was_accepted() {
     let (mut log, [_, position, _, _]) = two_segments();
     let place = CheckpointCore { core: 0, position, sequence: 2, timestamp_ns: 0 };
-    log.manifest().checkpoint = Some(Checkpoint {
-        id: 7,
-        epoch: 0,
-        cores: vec![place],
-        source_offsets: Vec::new(),
-        watermark: None,
-    });
+    log.manifest().checkpoint = Some(checkpoint(0, place));
     log.manifest().cuts = vec![cut(0, position, 2, 2)];
     let mut without_segments = |lost_position: u64| {
         let end_position = lost_position + 8;

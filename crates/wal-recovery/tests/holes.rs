@@ -4,9 +4,9 @@
 
 mod support;
 
-use support::{damaged, disk, new_log, recovered, try_recover_disk};
+use support::{checkpoint, damaged, disk, new_log, recovered, try_recover_disk};
 use wal_entry::WalEntry;
-use wal_format::{AcceptedDamage, Checkpoint, CheckpointCore};
+use wal_format::{AcceptedDamage, CheckpointCore};
 use wal_recovery::RecoveryMode;
 use wal_sim::fixture::{LogFixture, LogImage, segment_name};
 
@@ -163,13 +163,8 @@ fn a_point_in_time_lies_before_a_segment_that_does_not_continue_the_checkpoint()
     let second = log.core(0).segment();
     let position = second.position();
     second.start(|start| start.base_sequence = 5).set_sequence(5).put(b"c", b"");
-    log.manifest().checkpoint = Some(Checkpoint {
-        id: 7,
-        epoch: 0,
-        cores: vec![CheckpointCore { core: 0, position, sequence: 2, timestamp_ns: 0 }],
-        source_offsets: Vec::new(),
-        watermark: None,
-    });
+    log.manifest().checkpoint =
+        Some(checkpoint(0, CheckpointCore { core: 0, position, sequence: 2, timestamp_ns: 0 }));
     let found = try_recover_disk(&disk(&log.finish()), RecoveryMode::PointInTime).unwrap();
     assert_eq!((found.core(0).end_position, found.core(0).next_sequence), (position, 2));
 }

@@ -7,9 +7,9 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use support::{Recovered, damaged, new_log, recovered, release, value};
+use support::{Recovered, checkpoint, damaged, new_log, recovered, release, value};
 use wal_entry::{EntryView, Offsets, WalEntry, WalOperation};
-use wal_format::{Checkpoint, CheckpointCore, SEGMENT_HEADER_BYTES};
+use wal_format::{CheckpointCore, SEGMENT_HEADER_BYTES};
 use wal_recovery::{Recovery, ReplayProgress};
 use wal_storage::{Access, WalError, WriteSync};
 
@@ -173,18 +173,15 @@ fn a_replay_begins_behind_the_checkpoint_unless_it_is_told_otherwise() {
             }
         }
     }
-    log.manifest().checkpoint = Some(Checkpoint {
-        id: 1,
-        epoch: 0,
-        cores: vec![CheckpointCore {
+    log.manifest().checkpoint = Some(checkpoint(
+        0,
+        CheckpointCore {
             core: 0,
             position: seconds[0],
             sequence: 40,
             timestamp_ns: entries[39].timestamp_ns,
-        }],
-        source_offsets: Vec::new(),
-        watermark: None,
-    });
+        },
+    ));
     log.manifest().releases = vec![release(0, seconds[0])];
     let found = recovered(&log.finish());
     assert_eq!(replay(&found).entries().unwrap().len(), 80 + 120);
@@ -209,18 +206,10 @@ fn what_lies_before_the_checkpoint_in_its_segment_is_not_looked_into_again() {
         segment.put(&[key], &value(300));
     }
     let timestamp_ns = log.entries()[19].timestamp_ns;
-    log.manifest().checkpoint = Some(Checkpoint {
-        id: 1,
-        epoch: 0,
-        cores: vec![CheckpointCore {
-            core: 0,
-            position: checkpoint_position,
-            sequence: 20,
-            timestamp_ns,
-        }],
-        source_offsets: Vec::new(),
-        watermark: None,
-    });
+    log.manifest().checkpoint = Some(checkpoint(
+        0,
+        CheckpointCore { core: 0, position: checkpoint_position, sequence: 20, timestamp_ns },
+    ));
     let found = recovered(&log.finish());
     let in_the_fifth_record = SEGMENT_HEADER_BYTES + 5 * checkpoint_position / 20;
     let name = "core-0000/00000000000000000001.wal";
@@ -247,13 +236,7 @@ fn a_checkpoint_that_stands_before_another_entry_than_it_says_is_damage() {
     segment.put(b"c", b"");
     let mut with_checkpoint = |position, sequence| {
         let place = CheckpointCore { core: 0, position, sequence, timestamp_ns: 0 };
-        log.manifest().checkpoint = Some(Checkpoint {
-            id: 7,
-            epoch: 0,
-            cores: vec![place],
-            source_offsets: Vec::new(),
-            watermark: None,
-        });
+        log.manifest().checkpoint = Some(checkpoint(0, place));
         log.finish()
     };
     let found = recovered(&with_checkpoint(position, 2));

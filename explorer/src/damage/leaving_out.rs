@@ -108,7 +108,8 @@ impl<'a> Before<'a> {
         if let Some(usual) = case.usual
             && replayed(&storage, usual)? != kept
         {
-            return Err(told("promise 3: what is behind the checkpoint is damaged, and an opening passes over it".to_owned()));
+            let what = "promise 3: an opening passes over damage behind the checkpoint";
+            return Err(told(what.to_owned()));
         }
         if is_turn_of(mode, case) {
             self.accept(case, mode, &log, &kept).map_err(told)?;

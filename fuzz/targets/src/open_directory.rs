@@ -153,6 +153,8 @@ impl Opening {
             Ok(again) => again,
             Err(error) => panic!("what was gone on with cannot be read: {error}"),
         };
+        let became_damaged = again.entries.is_none() && found.entries.is_some();
+        assert!(!became_damaged, "going on damages nothing below the checkpoint");
         checks::has_grown(&again, found, &appended);
         let reopened = self.open(&disk);
         let Ok((wal, recovery)) = reopened else { panic!("not a second time: {reopened:?}") };

@@ -43,6 +43,7 @@ impl CoreRecovery<'_> {
         else {
             return Ok(whole);
         };
+        // Breaks promise 3, if the manifest alone is believed: its segment may be gone.
         let may_begin_there = self.scan_from == ScanFrom::Checkpoint
             && self.holes.is_empty()
             && at.position <= self.cuts.limit(member.header.segment_id)

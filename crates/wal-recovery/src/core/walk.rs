@@ -23,10 +23,9 @@ impl CoreRecovery<'_> {
         self.entries += beginning.entries_before;
         let mut spans = Vec::with_capacity(chain.members.len());
         let mut progress = Progress::before(first.start);
-        let mut followers = chain.members.iter().skip(1);
         let mut last = None;
         for (index, member) in chain.members.iter().enumerate() {
-            let next = followers.next();
+            let next = chain.members.get(index + 1);
             if let Some(next) = next.filter(|_| index < beginning.segments_before) {
                 progress = Progress::before(next.start);
                 spans.push(span(member, &Progress::before(member.start), &progress));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use wal_entry::WalEntry;
-use wal_format::{Cut, Release};
+use wal_format::{Checkpoint, CheckpointCore, Cut, Release};
 use wal_recovery::{CoreReport, EndingKind, RecoveredCore, RecoveredLog, RecoveryMode, recover};
 use wal_sim::SimStorage;
 use wal_sim::fixture::{LogFixture, LogImage};
@@ -94,6 +94,11 @@ pub(crate) fn damaged(image: &LogImage) -> Corruption {
 
 pub(crate) fn release(core: u16, position: u64) -> Release {
     Release { core, position, last_epoch: 0, last_timestamp_ns: 0 }
+}
+
+/// The last checkpoint, of one core.
+pub(crate) fn checkpoint(epoch: u64, place: CheckpointCore) -> Checkpoint {
+    Checkpoint { id: 7, epoch, cores: vec![place], source_offsets: Vec::new(), watermark: None }
 }
 
 pub(crate) fn cut(core: u16, position: u64, sequence: u64, dead_segment_id: u64) -> Cut {
